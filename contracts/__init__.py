@@ -1,0 +1,1 @@
+"""What crosses a boundary between services, and nothing else."""

@@ -1,0 +1,1 @@
+"""Samla's library: what every service stands on."""

@@ -1,0 +1,173 @@
+"""Checkpoints: how far a subscription has come in a partition; and the events that it has parked."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from bson.int64 import Int64
+from pymongo import UpdateOne
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from shared.errors import CheckpointMoved, Unavailable
+from shared.memory import MemoryTransactor
+from shared.transaction import Transaction
+
+
+class Place(NamedTuple):
+    """One partition as one subscription sees it."""
+
+    subscription: str
+    stream: str
+    partition: int
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that could not be handled. It holds no text of the error's: that might quote the event."""
+
+    id: str
+    subscription: str
+    stream: str
+    partition: int
+    position: int
+    event: str
+    type: str
+    error: str
+    where: str
+    time: int
+
+
+class Checkpoints(Protocol):
+    """The two tables of a consumer, in the database of its projection."""
+
+    def setup(self) -> None:
+        """Makes the collections."""
+
+    def at(self, place: Place) -> int:
+        """The last position handled; 0 at the start. Raises Unavailable."""
+
+    def all(self) -> dict[Place, int]:
+        """Every checkpoint there is."""
+
+    def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
+        """Moves a checkpoint that is still at `old`. Raises CheckpointMoved where it is not."""
+
+    def park(self, within: Transaction, parked: Parked) -> None:
+        """Sets an event aside."""
+
+    def parked(self) -> list[Parked]:
+        """What is parked, oldest first."""
+
+    def unpark(self, within: Transaction, identity: str) -> bool:
+        """Takes an event off the list; whether it was there."""
+
+
+def parked_id(place: Place, position: int) -> str:
+    """The parked entry's id, which says where it is from."""
+    return f"{place.subscription}/{place.stream}:{place.partition}:{position}"
+
+
+class MongoCheckpoints:
+    """In MongoDB."""
+
+    def __init__(self, db: "Database[Any]") -> None:
+        self._checkpoints = db["checkpoints"]
+        self._parked = db["parked"]
+        self._db = db
+
+    def setup(self) -> None:
+        """Makes the collections: a transaction must not have to."""
+        self._parked.create_index([("time", 1)], name="time")
+        self._checkpoints.create_index([("subscription", 1)], name="subscription")
+
+    def at(self, place: Place) -> int:
+        """The last position handled."""
+        try:
+            found = self._checkpoints.find_one({"_id": _name(place)})
+            if found is None:
+                self._start(place)
+        except PyMongoError as error:
+            raise Unavailable(f"checkpoint {_name(place)} cannot be read: {type(error).__name__}") from error
+        return int(found["position"]) if found else 0
+
+    def _start(self, place: Place) -> None:
+        """Made once, so that moving it is always an update that two instances conflict on."""
+        fresh = {**place._asdict(), "position": Int64(0)}
+        self._checkpoints.bulk_write([UpdateOne({"_id": _name(place)}, {"$setOnInsert": fresh}, upsert=True)])
+
+    def all(self) -> dict[Place, int]:
+        """Every checkpoint there is."""
+        return {_place(doc): int(doc["position"]) for doc in self._checkpoints.find()}
+
+    def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
+        """Moves a checkpoint that is still at `old`."""
+        moved = self._checkpoints.update_one(
+            {"_id": _name(place), "position": old}, {"$set": {"position": Int64(new)}}, session=within.session
+        )
+        if moved.matched_count != 1:
+            raise CheckpointMoved(f"{_name(place)} is no longer at {old}")
+
+    def park(self, within: Transaction, parked: Parked) -> None:
+        """Sets an event aside."""
+        document = msgspec.to_builtins(parked)
+        self._parked.replace_one({"_id": parked.id}, document, upsert=True, session=within.session)
+
+    def parked(self) -> list[Parked]:
+        """What is parked, oldest first."""
+        found = self._parked.find({}, {"_id": 0}).sort("time", 1)
+        return [msgspec.convert(doc, Parked) for doc in found]
+
+    def unpark(self, within: Transaction, identity: str) -> bool:
+        """Takes an event off the list."""
+        return self._parked.delete_one({"_id": identity}, session=within.session).deleted_count == 1
+
+
+class MemoryCheckpoints:
+    """In memory: the twin."""
+
+    def __init__(self, transactor: MemoryTransactor) -> None:
+        self._transactor = transactor
+        self._positions: dict[Place, int] = {}
+        self._parked: dict[str, Parked] = {}
+
+    def setup(self) -> None:
+        """Nothing to make."""
+
+    def at(self, place: Place) -> int:
+        """The last position handled."""
+        return self._positions.get(place, 0)
+
+    def all(self) -> dict[Place, int]:
+        """Every checkpoint there is."""
+        return dict(self._positions)
+
+    def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
+        """Moves a checkpoint that is still at `old`."""
+        if self.at(place) != old:
+            raise CheckpointMoved(f"{_name(place)} is no longer at {old}")
+        self._positions[place] = new
+        self._transactor.undo(within, lambda: self._positions.__setitem__(place, old))
+
+    def park(self, within: Transaction, parked: Parked) -> None:
+        """Sets an event aside."""
+        self._parked[parked.id] = parked
+        self._transactor.undo(within, lambda: self._parked.pop(parked.id, None) and None)
+
+    def parked(self) -> list[Parked]:
+        """What is parked, oldest first."""
+        return sorted(self._parked.values(), key=lambda each: each.time)
+
+    def unpark(self, within: Transaction, identity: str) -> bool:
+        """Takes an event off the list."""
+        found = self._parked.pop(identity, None)
+        if found is not None:
+            self._transactor.undo(within, lambda: self._parked.__setitem__(identity, found))
+        return found is not None
+
+
+def _name(place: Place) -> str:
+    return f"{place.subscription}/{place.stream}:{place.partition}"
+
+
+def _place(document: Mapping[str, Any]) -> Place:
+    return Place(document["subscription"], document["stream"], document["partition"])

@@ -1,0 +1,206 @@
+"""The one consumer loop: live work, catching up and rebuilding all go through it.
+
+    read behind the checkpoint -> prepare (open, ask, decide) -> one transaction: move the checkpoint if
+    it is still where it was, write the projection, append what follows from it
+
+Nothing here knows nameko or RabbitMQ; shared.subscription drives it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from traceback import extract_tb
+from typing import Final, NamedTuple
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from shared.checkpoints import Checkpoints, Parked, Place, parked_id
+from shared.errors import CheckpointMoved, SamlaError, SubjectsFenced, Unavailable
+from shared.eventlog import Event, EventLog, NewEvent
+from shared.metrics import BATCH_SECONDS, EVENTS_CONSUMED, EVENTS_PARKED
+from shared.transaction import Transaction, Transactor
+
+Output = tuple[str, Sequence[NewEvent]]
+"""(stream, the events to append to it)."""
+Finish = Callable[[Transaction], Sequence[Output]]
+"""Runs within the transaction, again after a conflict: writes the projection, gives what to append."""
+Prepare = Callable[[list[Event]], Finish]
+"""Runs before it: opens, asks others and decides; it writes nothing."""
+
+BIGGEST_BATCH: Final = 2_000
+FIRST_BATCH: Final = 250
+LONG_BATCH: Final = 1.0
+"""Seconds; a batch that took longer is followed by a smaller one, so that heartbeats get their turn."""
+
+PASSING: Final = (
+    Unavailable,
+    CheckpointMoved,
+    SubjectsFenced,
+    PyMongoError,
+    OSError,
+    MemoryError,
+)
+"""Errors that say nothing about the event: stop and try again, park nothing (DESIGN law 7)."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Step(NamedTuple):
+    """What one step did."""
+
+    handled: int
+    more: bool
+    """Whether there is probably more to do at once."""
+
+
+class Consumer:
+    """One subscription to one stream; `step` handles a partition's next batch.
+
+    Each event counts exactly once in what is written within the transaction (DESIGN law 5), however
+    many instances work on the partition and whenever they are killed.
+    """
+
+    def __init__(
+        self,
+        subscription: str,
+        stream: str,
+        log: EventLog,
+        transactor: Transactor,
+        checkpoints: Checkpoints,
+        prepare: Prepare,
+        now_ms: Callable[[], int],
+        passing: tuple[type[BaseException], ...] = (),
+        biggest: int = BIGGEST_BATCH,
+    ) -> None:
+        self.subscription = subscription
+        self.stream = stream
+        self._log = log
+        self._transactor = transactor
+        self._checkpoints = checkpoints
+        self._prepare = prepare
+        self._now_ms = now_ms
+        self._passing = (*PASSING, *passing)
+        self._biggest = biggest
+        self._limit = min(FIRST_BATCH, biggest)
+        self._known: dict[int, int] = {}
+
+    def position(self, partition: int) -> int:
+        """How far the partition has been handled, as far as this instance knows."""
+        if partition not in self._known:
+            self._known[partition] = self._checkpoints.at(self._place(partition))
+        return self._known[partition]
+
+    def step(self, partition: int) -> Step:
+        """Handles the next batch, if there is one.
+
+        Raises what is passing (see PASSING); the checkpoint then stands before the batch.
+        """
+        after = self.position(partition)
+        events = self._log.read(self.stream, partition, after, self._limit)
+        if not events:
+            return Step(0, more=False)
+        full = len(events) == self._limit
+        started = time.monotonic()
+        try:
+            self._handle(partition, events)
+        except CheckpointMoved:
+            # Another instance was faster: go on from where it stands.
+            del self._known[partition]
+            return Step(0, more=True)
+        except BaseException:
+            # A commit may have gone through although we were not told.
+            self._known.pop(partition, None)
+            raise
+        self._pace(time.monotonic() - started, full)
+        EVENTS_CONSUMED.labels(self.subscription).inc(len(events))
+        return Step(len(events), more=full)
+
+    def retry(self, parked: Parked) -> bool:
+        """Handles a parked event again; whether it was still parked. Raises what handling it raises."""
+        [event] = self._log.read(parked.stream, parked.partition, parked.position - 1, 1)
+        finish = self._prepare([event])
+
+        def work(within: Transaction) -> bool:
+            if not self._checkpoints.unpark(within, parked.id):
+                return False
+            self._append(finish(within), within)
+            return True
+
+        return self._transactor.run(work)
+
+    def _handle(self, partition: int, events: list[Event]) -> None:
+        """The batch as a whole; where that fails for an event's sake, its halves."""
+        try:
+            self._commit(partition, events, self._prepare(events))
+        except self._passing:
+            raise
+        except Exception as error:
+            if len(events) == 1:
+                self._park(partition, events[0], error)
+                return
+            middle = len(events) // 2
+            self._handle(partition, events[:middle])
+            self._handle(partition, events[middle:])
+
+    def _commit(self, partition: int, events: list[Event], finish: Finish) -> None:
+        old, new = self.position(partition), events[-1].position
+
+        def work(within: Transaction) -> None:
+            self._checkpoints.move(within, self._place(partition), old, new)
+            self._append(finish(within), within)
+
+        self._transactor.run(work)
+        self._known[partition] = new
+
+    def _append(self, outputs: Sequence[Output], within: Transaction) -> None:
+        for stream, events in outputs:
+            self._log.append(stream, events, within)
+
+    def _park(self, partition: int, event: Event, error: Exception) -> None:
+        old, place = self.position(partition), self._place(partition)
+        parked = _parked(place, event, error, self._now_ms())
+
+        def work(within: Transaction) -> None:
+            self._checkpoints.move(within, place, old, event.position)
+            self._checkpoints.park(within, parked)
+
+        self._transactor.run(work)
+        self._known[partition] = event.position
+        EVENTS_PARKED.labels(self.subscription).inc()
+        logger.error("an event is parked", parked=parked.id, error=parked.error, where=parked.where)
+
+    def _pace(self, seconds: float, full: bool) -> None:
+        BATCH_SECONDS.labels(self.subscription).observe(seconds)
+        if seconds > LONG_BATCH:
+            self._limit = max(1, self._limit // 2)
+        elif full and seconds < LONG_BATCH / 2:
+            self._limit = min(self._biggest, self._limit * 2)
+
+    def _place(self, partition: int) -> Place:
+        return Place(self.subscription, self.stream, partition)
+
+
+def _parked(place: Place, event: Event, error: Exception, now_ms: int) -> Parked:
+    return Parked(
+        id=parked_id(place, event.position),
+        subscription=place.subscription,
+        stream=place.stream,
+        partition=place.partition,
+        position=event.position,
+        event=event.id,
+        type=event.type,
+        error=_safe_text(error),
+        where=_where(error),
+        time=now_ms,
+    )
+
+
+def _safe_text(error: Exception) -> str:
+    """Our own errors say nothing personal; the text of any other might quote the event."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, SamlaError) else type(error).__name__
+
+
+def _where(error: Exception) -> str:
+    frames = extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames[-4:]))

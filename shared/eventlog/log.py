@@ -1,0 +1,46 @@
+"""The event log's port: what every implementation promises.
+
+Tested by one conformance suite, tests/conformance/test_eventlog.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from shared.eventlog.event import Appended, Event, NewEvent
+from shared.transaction import Transaction
+
+
+class EventLog(Protocol):
+    """Append-only streams, each cut into partitions.
+
+    Whoever has read position n of a partition has been shown every position below n: positions are
+    claimed in the transaction that inserts the events, so they follow the commits and leave no holes.
+    """
+
+    def setup(self) -> None:
+        """Makes collections and indexes; refuses a log that was made with other partitions."""
+
+    def append(
+        self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None
+    ) -> list[Appended]:
+        """Appends all of the events or none, and tells where each stands.
+
+        An event whose id its partition already holds (or that repeats one of the batch) is not
+        appended again; it gives the first one's place. Durable (majority, journal) on return,
+        or, with `within`, once that transaction has committed.
+
+        Raises SubjectsFenced where a subject is erased, Unavailable where the log cannot be reached
+        in time; the outcome is then unknown and the same append may be made again.
+        """
+
+    def read(self, stream: str, partition: int, after: int, limit: int) -> list[Event]:
+        """At most `limit` events behind position `after`, in order."""
+
+    def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
+        """At most `limit` events of one subject behind position `after`, in order."""
+
+    def heads(self, stream: str) -> Mapping[int, int]:
+        """Partition -> its last position (0 where nothing was appended yet)."""
+
+    def partitions(self, stream: str) -> int:
+        """Into how many partitions the stream is cut."""

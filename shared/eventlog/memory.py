@@ -1,0 +1,103 @@
+"""The event log in memory: the twin that tests and models run on."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from contracts.streams import STREAMS
+from shared.errors import SubjectsFenced
+from shared.eventlog.event import Appended, Event, NewEvent, partition_of
+from shared.eventlog.mongo import Fences, no_fences
+from shared.eventlog.upcast import UPCASTERS, Upcasters
+from shared.memory import MemoryTransactor
+from shared.transaction import Transaction
+
+
+class MemoryEventLog:
+    """See shared.eventlog.log.EventLog. Its transactions are those of shared.memory."""
+
+    def __init__(
+        self,
+        transactor: MemoryTransactor | None = None,
+        fences: Fences = no_fences,
+        streams: Mapping[str, int] = STREAMS,
+        upcasters: Upcasters = UPCASTERS,
+    ) -> None:
+        self._transactor = transactor or MemoryTransactor()
+        self._fences = fences
+        self._streams = dict(streams)
+        self._upcasters = upcasters
+        self._events: dict[tuple[str, int], list[Event]] = {
+            (stream, partition): [] for stream, count in streams.items() for partition in range(count)
+        }
+        self._positions: dict[tuple[str, int, str], int] = {}
+
+    def setup(self) -> None:
+        """Nothing to make."""
+
+    def partitions(self, stream: str) -> int:
+        """Into how many partitions the stream is cut."""
+        return self._streams[stream]
+
+    def append(
+        self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None
+    ) -> list[Appended]:
+        """Appends all or none; see EventLog.append."""
+        if not events:
+            return []
+        if within is None:
+            return self._transactor.run(lambda transaction: self._append(stream, events, transaction))
+        return self._append(stream, events, within)
+
+    def _append(self, stream: str, events: Sequence[NewEvent], within: Transaction) -> list[Appended]:
+        fresh = [event for event in events if self._key(stream, event) not in self._positions]
+        self._refuse_fenced({event.subject for event in fresh}, within)
+        return [self._append_one(stream, event, within) for event in events]
+
+    def _refuse_fenced(self, subjects: Collection[str], within: Transaction) -> None:
+        if subjects and (fenced := self._fences(subjects, within)):
+            raise SubjectsFenced(fenced)
+
+    def _append_one(self, stream: str, event: NewEvent, within: Transaction) -> Appended:
+        key = self._key(stream, event)
+        partition = key[1]
+        if position := self._positions.get(key):
+            return Appended(partition, position, duplicate=True)
+        held = self._events[stream, partition]
+        position = len(held) + 1
+        held.append(_placed(event, stream, partition, position))
+        self._positions[key] = position
+        self._transactor.undo(within, self._taking_back(key))
+        within.appended(stream, partition, position)
+        return Appended(partition, position, duplicate=False)
+
+    def _taking_back(self, key: tuple[str, int, str]) -> Callable[[], None]:
+        def take_back() -> None:
+            self._events[key[0], key[1]].pop()
+            del self._positions[key]
+
+        return take_back
+
+    def _key(self, stream: str, event: NewEvent) -> tuple[str, int, str]:
+        return stream, partition_of(event.subject, self._streams[stream]), event.id
+
+    def read(self, stream: str, partition: int, after: int, limit: int) -> list[Event]:
+        """At most `limit` events behind position `after`, in order."""
+        with self._transactor.lock:
+            held = self._events[stream, partition][after : after + limit]
+        return [self._upcasters.event(event) for event in held]
+
+    def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
+        """At most `limit` events of one subject behind position `after`, in order."""
+        partition = partition_of(subject, self._streams[stream])
+        with self._transactor.lock:
+            held = [event for event in self._events[stream, partition][after:] if event.subject == subject]
+        return [self._upcasters.event(event) for event in held[:limit]]
+
+    def heads(self, stream: str) -> dict[int, int]:
+        """Partition -> its last position."""
+        with self._transactor.lock:
+            return {each: len(self._events[stream, each]) for each in range(self._streams[stream])}
+
+
+def _placed(event: NewEvent, stream: str, partition: int, position: int) -> Event:
+    fields = {name: getattr(event, name) for name in NewEvent.__struct_fields__}
+    return Event(stream=stream, partition=partition, position=position, **fields)

@@ -1,0 +1,29 @@
+"""The transaction's port: a consumer's projection, its output and its checkpoint, all or nothing."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Transaction(Protocol):
+    """One attempt. The work that is given it may run again in a new one after a conflict."""
+
+    session: Any
+    """PyMongo's ClientSession, to pass as `session=`; None in memory."""
+
+    def appended(self, stream: str, partition: int, position: int) -> None:
+        """Remembers what to nudge for once it is committed."""
+
+    def on_commit(self, action: Callable[[], None]) -> None:
+        """Runs `action` once the transaction is committed."""
+
+
+class Transactor(Protocol):
+    """Runs work in a transaction, again after a conflict, until a deadline."""
+
+    def run(self, work: Callable[[Transaction], T], seconds: float = 10.0) -> T:
+        """The work's result, committed with majority and journal.
+
+        Raises Unavailable when the deadline passes; any other error of the work aborts and is raised.
+        """

@@ -1,0 +1,221 @@
+"""What every event log promises (shared.eventlog.log), on the in-memory twin and on MongoDB."""
+
+import threading
+import time
+
+import pytest
+from contracts.streams import STREAMS
+from shared.errors import SamlaError, SubjectsFenced
+from shared.eventlog import MemoryEventLog, MongoEventLog, NewEvent, derive_id, partition_of
+from shared.memory import MemoryTransactor
+from shared.mongo import MongoTransactor, connect
+
+STREAM = "tracking"
+
+
+def event(identity: str, subject: str = "s1", **fields) -> NewEvent:
+    return NewEvent(
+        id=derive_id(identity), type="tracking.track.v1", source="web", subject=subject, time=1, **fields
+    )
+
+
+class World:
+    """A log, its transactor, the nudges it gave and the subjects that are fenced."""
+
+    def __init__(self, kind: str, mongodb_url: str, prefix: str):
+        self.nudges = []
+        self.fences = set()
+        note = lambda *place: self.nudges.append(place)  # noqa: E731
+        fenced = lambda subjects, within: self.fences & set(subjects)  # noqa: E731
+        if kind == "memory":
+            self.transactor = MemoryTransactor(note)
+            self.log = MemoryEventLog(self.transactor, fenced)
+        else:
+            self.client = connect(mongodb_url)
+            self.transactor = MongoTransactor(self.client, note)
+            self.log = MongoEventLog(self.client, f"{prefix}_log", self.transactor, fenced)
+        self.log.setup()
+
+    def everything(self) -> list:
+        return [
+            each
+            for partition in range(STREAMS[STREAM])
+            for each in self.log.read(STREAM, partition, 0, 10_000)
+        ]
+
+
+@pytest.fixture(params=["memory", "mongodb"])
+def world(request, mongodb_url, prefix):
+    return World(request.param, mongodb_url, prefix)
+
+
+def test_positions_count_from_one_without_holes(world):
+    """Given an empty partition, when events are appended, then they stand at 1, 2, 3."""
+    places = world.log.append(STREAM, [event(str(n)) for n in range(3)])
+    assert [place.position for place in places] == [1, 2, 3]
+    assert world.log.heads(STREAM)[places[0].partition] == 3
+
+
+def test_what_is_read_is_what_was_appended(world):
+    """Every field comes back as it went in."""
+    new = event(
+        "a",
+        data={"profile": "p"},
+        sealed={"ordinary": b"\x00\xff"},
+        causes={"tracking:1": 2**40},
+        correlation="c" * 32,
+    )
+    [place] = world.log.append(STREAM, [new])
+    [read] = world.log.read(STREAM, place.partition, 0, 10)
+    assert {name: getattr(read, name) for name in NewEvent.__struct_fields__} == {
+        name: getattr(new, name) for name in NewEvent.__struct_fields__
+    }
+    assert (read.stream, read.partition, read.position) == (STREAM, place.partition, 1)
+
+
+def test_an_event_lies_in_the_partition_of_its_subject(world):
+    """All events of one subject lie in one partition, whatever batch they came in."""
+    for n in range(4):
+        world.log.append(STREAM, [event(f"{n}-{s}", f"subject{s}") for s in range(20)])
+    for each in world.everything():
+        assert each.partition == partition_of(each.subject, STREAMS[STREAM])
+        assert len(world.log.read_subject(STREAM, each.subject)) == 4
+
+
+def test_a_duplicate_gives_the_first_position_back(world):
+    """The same id again, in a later batch or in the same one, is not appended and says where it stands."""
+    [first] = world.log.append(STREAM, [event("a")])
+    again = world.log.append(STREAM, [event("b"), event("a"), event("b")])
+    assert [(p.position, p.duplicate) for p in again] == [(2, False), (first.position, True), (2, True)]
+    assert len(world.everything()) == 2
+
+
+def test_the_same_id_for_two_subjects_is_two_events(world):
+    """Duplicates are found within a partition, where an id belongs to one subject."""
+    subjects = ["s1", next(s for s in map(str, range(99)) if partition_of(s, 8) != partition_of("s1", 8))]
+    places = world.log.append(STREAM, [event("a", subject) for subject in subjects])
+    assert [place.duplicate for place in places] == [False, False]
+
+
+def test_reading_pages_behind_a_position(world):
+    """`after` and `limit` page through a partition and a subject."""
+    world.log.append(STREAM, [event(str(n)) for n in range(5)])
+    partition = partition_of("s1", 8)
+    assert [e.position for e in world.log.read(STREAM, partition, 2, 2)] == [3, 4]
+    assert [e.position for e in world.log.read_subject(STREAM, "s1", 3, 9)] == [4, 5]
+    assert world.log.read(STREAM, partition, 5, 10) == []
+
+
+def test_a_batch_is_appended_whole_or_not_at_all(world):
+    """A fenced subject in a batch refuses the batch; nothing of it stands in the log."""
+    world.fences.add("gone")
+    with pytest.raises(SubjectsFenced) as refused:
+        world.log.append(STREAM, [event("a"), event("b", "gone")])
+    assert refused.value.subjects == {"gone"}
+    assert world.everything() == []
+    assert set(world.log.heads(STREAM).values()) == {0}
+
+
+def test_within_a_transaction_that_fails_nothing_is_appended(world):
+    """An append belongs to its transaction: events, positions and nudges go with it."""
+
+    def work(within):
+        world.log.append(STREAM, [event("a")], within)
+        raise ValueError
+
+    with pytest.raises(ValueError, match="^$"):
+        world.transactor.run(work)
+    assert world.everything() == []
+    assert world.nudges == []
+    [place] = world.log.append(STREAM, [event("b")])
+    assert place.position == 1
+
+
+def test_a_commit_nudges_each_partition_once_with_its_last_position(world):
+    """Whoever listens is told once a batch and partition, and only after the commit."""
+    world.log.append(STREAM, [event(str(n)) for n in range(5)])
+    assert world.nudges == [(STREAM, partition_of("s1", 8), 5)]
+
+
+def test_a_log_made_with_other_partitions_is_refused(mongodb_url, prefix):
+    """Positions and places depend on the number of partitions, so it can't change under a log."""
+    client = connect(mongodb_url)
+    MongoEventLog(client, f"{prefix}_log", MongoTransactor(client), streams={"s": 2}).setup()
+    with pytest.raises(SamlaError, match="made with 2 partitions, not 3"):
+        MongoEventLog(client, f"{prefix}_log", MongoTransactor(client), streams={"s": 3}).setup()
+
+
+def test_a_reader_never_skips_while_many_append(world):
+    """Import-sized and single-event appenders at once, with duplicates: whoever follows a partition by
+    "behind the last that I saw" sees every event once, in order, without a hole."""
+    batches = [25, 1, 10, 1]
+    rounds = 12
+    written: list[str] = []
+    errors: list[Exception] = []
+
+    def appender(size: int, name: int) -> None:
+        try:
+            for turn in range(rounds):
+                batch = [event(f"{name}/{turn}/{n}", f"subject{n % 9}") for n in range(size)]
+                places = world.log.append(STREAM, batch + batch[:1])
+                assert places[-1] == places[0]._replace(duplicate=True)
+                written.extend(each.id for each in batch)
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    seen: dict[int, list] = {partition: [] for partition in range(STREAMS[STREAM])}
+    finished = threading.Event()
+
+    def reader() -> None:
+        while True:
+            last = finished.is_set()
+            for partition, held in seen.items():
+                held += world.log.read(STREAM, partition, held[-1].position if held else 0, 7)
+            if last and sum(map(len, seen.values())) >= len(written):
+                return
+
+    appenders = [threading.Thread(target=appender, args=(size, n)) for n, size in enumerate(batches)]
+    following = threading.Thread(target=reader, daemon=True)
+    for thread in [following, *appenders]:
+        thread.start()
+    for thread in appenders:
+        thread.join(60)
+    finished.set()
+    following.join(timeout=30)
+    assert errors == []
+    assert not following.is_alive(), "the reader skipped events"
+    for held in seen.values():
+        assert [each.position for each in held] == list(range(1, len(held) + 1))
+    assert sorted(each.id for held in seen.values() for each in held) == sorted(written)
+
+
+def test_two_processes_worth_of_appenders_lose_nothing(mongodb_url, prefix):
+    """Two logs with connections of their own (so no shared lock) append to the same partitions: what
+    was acknowledged is there, once, at the acknowledged place."""
+    logs = []
+    for _ in range(2):
+        client = connect(mongodb_url)
+        logs.append(MongoEventLog(client, f"{prefix}_log", MongoTransactor(client)))
+    logs[0].setup()
+    acknowledged: dict[str, tuple[int, int]] = {}
+
+    def appender(log: MongoEventLog, name: int) -> None:
+        for turn in range(15):
+            batch = [event(f"{turn}/{n}" if n < 3 else f"{name}/{turn}/{n}", f"s{n}") for n in range(6)]
+            for each, place in zip(batch, log.append(STREAM, batch), strict=True):
+                assert acknowledged.setdefault(each.id, place[:2]) == place[:2]
+
+    threads = [threading.Thread(target=appender, args=(log, n)) for n, log in enumerate(logs)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert time.monotonic() - started < 60
+    stored = {
+        each.id: (partition, each.position)
+        for partition in range(8)
+        for each in logs[0].read(STREAM, partition, 0, 1_000)
+    }
+    assert stored == acknowledged
+    assert len(stored) == 15 * (3 + 3 * 2)
