@@ -1,0 +1,42 @@
+"""Asking the services over RPC, with errors that a person can act on."""
+
+from typing import Any
+
+from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
+from shared.config import Settings
+from shared.errors import SamlaError, Unavailable
+from shared.eventlog import MongoEventLog
+from shared.mongo import MongoTransactor, connect
+from shared.rpc import rpc_cluster
+
+
+def ask(service: str, method: str, *arguments: Any, timeout: float = 20, **named: Any) -> Any:
+    """The answer of a service's RPC. Raises SamlaError with one line that says what to do."""
+    settings = Settings.from_env()
+    try:
+        with rpc_cluster(settings, timeout=timeout) as services:
+            return getattr(services[service], method)(*arguments, **named)
+    except (UnknownService, RpcTimeout) as error:
+        raise Unavailable(f"{service} does not answer ({type(error).__name__}): is it up? See `make status`") from error
+    except RemoteError as error:
+        raise SamlaError(f"{service}: {error.value}") from error
+    except OSError as error:
+        raise Unavailable("RabbitMQ does not answer: is the suite up? See `make status`") from error
+
+
+def profile_of(who: str) -> str:
+    """The profile id of `kind:value`, or the id that was given."""
+    kind, colon, value = who.partition(":")
+    if not colon:
+        return who
+    found = ask("identity", "resolve", [[kind, value.strip().lower() if kind == "email" else value]])
+    if found is None:
+        raise SamlaError(f"nobody is known by this {kind}")
+    return str(found)
+
+
+def open_log() -> MongoEventLog:
+    """The event log, to read."""
+    settings = Settings.from_env()
+    client = connect(settings.mongodb_url)
+    return MongoEventLog(client, settings.database("log"), MongoTransactor(client))

@@ -1,0 +1,347 @@
+"""The `samla` command. Each command asks the service that owns the matter, over RPC."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from contracts.streams import STREAMS
+from shared.config import Settings
+from shared.errors import SamlaError
+
+from services.console import show
+from services.console.asking import ask, open_log, profile_of
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+app = typer.Typer(
+    help="Samla: gathers what customers do, and acts on it with their consent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """A group of commands."""
+    made = typer.Typer(help=text, no_args_is_help=True)
+    app.add_typer(made, name=name)
+    return made
+
+
+source = group("source", "Where data comes from: sources and their write keys.")
+segment = group("segment", "Who is in: segments and their members.")
+destination = group("destination", "Where activations go: webhooks and what they are sent.")
+delivery = group("delivery", "What went out, what was held back, and the dead letters.")
+quarantine = group("quarantine", "What could not be taken in, and why.")
+parked = group("parked", "Events that a service could not handle.")
+profile = group("profile", "What is known of a person.")
+privacy = group("privacy", "Consents, erasure, export.")
+log = group("log", "The event log.")
+
+
+# Sources
+
+
+@source.command("create")
+def source_create(
+    name: str,
+    party: Annotated[str, typer.Option(help="first, second or third")] = "first",
+    as_json: AsJson = False,
+) -> None:
+    """Makes a source; its write key is shown this once."""
+    show.record(ask("collector", "create_source", name, party), as_json)
+
+
+@source.command("list")
+def source_list(as_json: AsJson = False) -> None:
+    """All sources."""
+    show.table(ask("collector", "sources"), ["source", "name", "party", "enabled"], as_json)
+
+
+@source.command("disable")
+def source_disable(source: str) -> None:
+    """From now on the source's events are refused with 404."""
+    ask("collector", "disable_source", source)
+
+
+# Segments
+
+
+@segment.command("create")
+def segment_create(
+    key: str,
+    definition: Annotated[str, typer.Argument(help="JSON, or @FILE")],
+    name: Annotated[str, typer.Option(help="For people; the key where left out.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Makes a segment and fills it from history."""
+    show.record(ask("segmentation", "create_segment", key, name or key, _json_argument(definition)), as_json)
+
+
+@segment.command("list")
+def segment_list(as_json: AsJson = False) -> None:
+    """All segments and their sizes."""
+    show.table(ask("segmentation", "segments"), ["segment", "key", "name", "version", "size"], as_json)
+
+
+@segment.command("preview")
+def segment_preview(
+    definition: Annotated[str, typer.Argument(help="JSON, or @FILE")], as_json: AsJson = False
+) -> None:
+    """How many profiles a definition would hold, without saving it."""
+    show.record(ask("segmentation", "preview", _json_argument(definition), timeout=120), as_json)
+
+
+@segment.command("members")
+def segment_members(
+    segment: str,
+    after: Annotated[str, typer.Option(help="The last profile of the page before.")] = "",
+    limit: int = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The profiles in a segment, a page at a time."""
+    show.record({"members": ask("segmentation", "members", segment, after or None, limit)}, as_json)
+
+
+@segment.command("delete")
+def segment_delete(segment: str) -> None:
+    """Deletes a segment; its members leave it."""
+    ask("segmentation", "delete_segment", segment)
+
+
+# Destinations and deliveries
+
+
+@destination.command("create")
+def destination_create(name: str, url: str, as_json: AsJson = False) -> None:
+    """Makes a webhook destination; its signing secret is shown this once."""
+    show.record(ask("activation", "create_destination", name=name, url=url), as_json)
+
+
+@destination.command("subscribe")
+def destination_subscribe(
+    destination: str,
+    segment: str,
+    purpose: Annotated[str, typer.Option(help="What the person must have agreed to.")],
+    on: Annotated[list[str] | None, typer.Option(help="entered, left; both where left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sends a destination what happens in a segment, for one purpose."""
+    events = on or ["entered", "left"]
+    show.record(ask("activation", "subscribe", destination, segment, events, purpose), as_json)
+
+
+@destination.command("list")
+def destination_list(as_json: AsJson = False) -> None:
+    """All destinations."""
+    show.table(ask("activation", "destinations"), ["destination", "name", "kind", "url", "enabled"], as_json)
+
+
+@delivery.command("list")
+def delivery_list(
+    status: Annotated[str, typer.Option(help="pending, delivered, held, dead ...")] = "",
+    limit: int = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The latest deliveries."""
+    found = ask("activation", "deliveries", status or None, limit)
+    show.table(found, ["delivery", "destination", "status", "attempts", "reason"], as_json)
+
+
+@delivery.command("redrive")
+def delivery_redrive(
+    delivery: Annotated[str, typer.Argument(help="A dead delivery's id.")] = "",
+    destination: Annotated[str, typer.Option(help="All dead ones of this destination.")] = "",
+) -> None:
+    """Sends dead deliveries again."""
+    if bool(delivery) == bool(destination):
+        raise typer.BadParameter("give a delivery, or --destination")
+    answer = ask("activation", "redrive", delivery) if delivery else ask("activation", "redrive_all", destination)
+    typer.echo(f"sent again: {answer}")
+
+
+# Quarantine and parked events
+
+
+@quarantine.command("list")
+def quarantine_list(
+    source: str = "",
+    reason: str = "",
+    limit: int = 50,
+    count: Annotated[bool, typer.Option("--count", help="Only how many there are by reason.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What could not be taken in, latest first."""
+    if count:
+        found = ask("collector", "quarantine_counts")
+        return show.table(found, ["source", "reason", "count"], as_json)
+    found = ask("collector", "quarantine_list", source or None, reason or None, limit)
+    return show.table(found, ["id", "source", "reason", "place", "received"], as_json)
+
+
+@parked.command("list")
+def parked_list(as_json: AsJson = False) -> None:
+    """Parked events of every service."""
+    found = [{"service": name, **each} for name in show.SERVICES for each in ask(name, "parked_list")]
+    show.table(found, ["service", "id", "type", "error", "where"], as_json)
+
+
+@parked.command("retry")
+def parked_retry(
+    service: str,
+    identity: Annotated[str, typer.Argument(help="The parked event's id; all of the service's where left out.")] = "",
+) -> None:
+    """Handles parked events again."""
+    ids = [identity] if identity else [each["id"] for each in ask(service, "parked_list")]
+    failed = 0
+    for each in ids:
+        answer = ask(service, "parked_retry", each)
+        failed += not answer["done"]
+        typer.echo(f"{each}: {'handled' if answer['done'] else answer['why']}")
+    raise typer.Exit(1 if failed else 0)
+
+
+# Profiles
+
+
+@profile.command("show")
+def profile_show(
+    who: Annotated[str, typer.Argument(help="A profile id, or kind:value such as email:a@example.org")],
+    as_of: Annotated[str, typer.Option("--as-of", help="An instant: 2017-06-01 or 2017-06-01T12:00Z")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """One profile: four parts, each value with where it is from."""
+    instant = show.instant(as_of) if as_of else None
+    found = ask("profile", "show", profile_of(who), instant, timeout=60)
+    show.card(found, as_json)
+
+
+@profile.command("timeline")
+def profile_timeline(who: str, limit: int = 20, as_json: AsJson = False) -> None:
+    """What a person did, latest first."""
+    show.timeline(ask("profile", "timeline", profile_of(who), limit), as_json)
+
+
+# Privacy
+
+
+@privacy.command("erase")
+def privacy_erase(
+    who: str,
+    suppress: Annotated[bool, typer.Option("--suppress", help="And never take these identifiers in again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forgets a person: keys, tokens and projections are destroyed, and stay so after a rebuild."""
+    mode = "suppress" if suppress else "forget"
+    show.record({"request": ask("privacy", "erase", profile_of(who), mode), "mode": mode}, as_json)
+
+
+@privacy.command("request")
+def privacy_request(request: str, as_json: AsJson = False) -> None:
+    """How far an erasure has come."""
+    show.record(ask("privacy", "request", request), as_json)
+
+
+@privacy.command("export")
+def privacy_export(who: str, to: Annotated[Path | None, typer.Option(help="A file; else standard output.")] = None) -> None:
+    """Everything that is held of a person, as JSON."""
+    text = orjson.dumps(ask("privacy", "export", profile_of(who), timeout=120), option=orjson.OPT_INDENT_2)
+    if to is None:
+        sys.stdout.buffer.write(text + b"\n")
+    else:
+        to.write_bytes(text)
+        to.chmod(0o600)
+
+
+@privacy.command("consents")
+def privacy_consents(who: str, as_json: AsJson = False) -> None:
+    """What a person has agreed to and refused, with history."""
+    show.record(ask("privacy", "consents", profile_of(who)), as_json)
+
+
+# The log
+
+
+@log.command("heads")
+def log_heads(as_json: AsJson = False) -> None:
+    """How far each stream has come, and how far behind its readers are."""
+    heads = {stream: open_log().heads(stream) for stream in STREAMS}
+    rows = [
+        {"stream": stream, "partition": partition, "position": position}
+        for stream, partitions in heads.items()
+        for partition, position in sorted(partitions.items())
+    ]
+    show.table(rows, ["stream", "partition", "position"], as_json)
+
+
+@log.command("read")
+def log_read(
+    stream: str, partition: int = 0, after: int = 0, limit: int = 20, as_json: AsJson = False
+) -> None:
+    """Events as they stand in the log: what is in clear, and which classes of data are sealed in them."""
+    if stream not in STREAMS:
+        raise typer.BadParameter(f"there is no stream {stream}: {', '.join(STREAMS)}")
+    found = [
+        {
+            "position": each.position,
+            "id": each.id,
+            "type": each.type,
+            "subject": each.subject,
+            "time": each.time,
+            "sealed": sorted(each.sealed),
+            "data": each.data,
+            "causes": each.causes,
+        }
+        for each in open_log().read(stream, partition, after, limit)
+    ]
+    show.table(found, ["position", "type", "subject", "time", "sealed", "data"], as_json)
+
+
+# Rebuilding
+
+REBUILDS = ("identity", "profile", "segmentation", "activation", "privacy")
+
+
+@app.command("rebuild")
+def rebuild(
+    service: Annotated[str, typer.Argument(help="One service's projections; all where left out.")] = "",
+    verify: Annotated[bool, typer.Option("--verify", help="Only compare with the live ones.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuilds what a service derived from the log; with --verify beside the live, proving that they are equal."""
+    if service and service not in REBUILDS:
+        raise typer.BadParameter(f"nothing to rebuild in {service}: {', '.join(REBUILDS)}")
+    options = (["--verify"] if verify else []) + (["--json"] if as_json else [])
+    codes = [
+        subprocess.run([sys.executable, "-m", f"services.{name}.rebuild", *options], check=False).returncode
+        for name in ([service] if service else REBUILDS)
+    ]
+    raise typer.Exit(max(codes))
+
+
+def _json_argument(text: str) -> Any:
+    """JSON given as it is, or as @FILE."""
+    try:
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {text[1:]}: {error.strerror}") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON: {error}") from error
+
+
+def main() -> None:
+    """Runs the command; an error of ours is one line, and the exit code is 1."""
+    try:
+        Settings.from_env()
+        app()
+    except SamlaError as error:
+        typer.echo(f"samla: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
