@@ -1,7 +1,7 @@
 """The one consumer loop: live work, catching up and rebuilding all go through it.
 
-    read behind the checkpoint -> prepare (open, ask, decide) -> one transaction: move the checkpoint if
-    it is still where it was, write the projection, append what follows from it
+    read behind the checkpoints -> prepare (open, ask, decide) -> one transaction: move the checkpoints if
+    they are still where they were, write the projection, append what follows from it
 
 Nothing here knows nameko or RabbitMQ; shared.subscription drives it.
 """
@@ -55,10 +55,10 @@ class Step(NamedTuple):
 
 
 class Consumer:
-    """One subscription to one stream; `step` handles a partition's next batch.
+    """One subscription to one stream; `step` handles the next batch.
 
     Each event counts exactly once in what is written within the transaction (DESIGN law 5), however
-    many instances work on the partition and whenever they are killed.
+    many instances work on a partition and whenever they are killed.
     """
 
     def __init__(
@@ -91,30 +91,39 @@ class Consumer:
             self._known[partition] = self._checkpoints.at(self._place(partition))
         return self._known[partition]
 
-    def step(self, partition: int) -> Step:
-        """Handles the next batch, if there is one.
+    def step(self, partitions: Sequence[int]) -> Step:
+        """Handles the next batch: what lies behind the checkpoints of these partitions, in one transaction.
 
-        Raises what is passing (see PASSING); the checkpoint then stands before the batch.
+        The events are in the order of their partitions, and of their positions within each. Raises what is
+        passing (see PASSING); the checkpoints then stand before the batch.
         """
-        after = self.position(partition)
-        events = self._log.read(self.stream, partition, after, self._limit)
+        events = self._next(partitions)
         if not events:
             return Step(0, more=False)
-        full = len(events) == self._limit
+        full = len(events) >= self._limit
         started = time.monotonic()
         try:
-            self._handle(partition, events)
+            self._handle(events)
         except CheckpointMoved:
             # Another instance was faster: go on from where it stands.
-            del self._known[partition]
+            self._known.clear()
             return Step(0, more=True)
         except BaseException:
             # A commit may have gone through although we were not told.
-            self._known.pop(partition, None)
+            self._known.clear()
             raise
         self._pace(time.monotonic() - started, full)
         EVENTS_CONSUMED.labels(self.subscription).inc(len(events))
         return Step(len(events), more=full)
+
+    def _next(self, partitions: Sequence[int]) -> list[Event]:
+        """Up to `_limit` events. Each partition gets its share of the room that is left, so that none
+        starves behind a long one."""
+        events: list[Event] = []
+        for waiting, partition in zip(range(len(partitions), 0, -1), partitions, strict=True):
+            share = max(1, (self._limit - len(events)) // waiting)
+            events += self._log.read(self.stream, partition, self.position(partition), share)
+        return events
 
     def retry(self, parked: Parked) -> bool:
         """Handles a parked event again; whether it was still parked. Raises what handling it raises."""
@@ -129,44 +138,49 @@ class Consumer:
 
         return self._transactor.run(work)
 
-    def _handle(self, partition: int, events: list[Event]) -> None:
+    def _handle(self, events: list[Event]) -> None:
         """The batch as a whole; where that fails for an event's sake, its halves."""
         try:
-            self._commit(partition, events, self._prepare(events))
+            self._commit(events, self._prepare(events))
         except self._passing:
             raise
         except Exception as error:
             if len(events) == 1:
-                self._park(partition, events[0], error)
+                self._park(events[0], error)
                 return
             middle = len(events) // 2
-            self._handle(partition, events[:middle])
-            self._handle(partition, events[middle:])
+            self._handle(events[:middle])
+            self._handle(events[middle:])
 
-    def _commit(self, partition: int, events: list[Event], finish: Finish) -> None:
-        old, new = self.position(partition), events[-1].position
+    def _commit(self, events: list[Event], finish: Finish) -> None:
+        reached = {event.partition: event.position for event in events}
 
         def work(within: Transaction) -> None:
-            self._checkpoints.move(within, self._place(partition), old, new)
+            self._move(reached, within)
             self._append(finish(within), within)
 
         self._transactor.run(work)
-        self._known[partition] = new
+        self._known.update(reached)
+
+    def _move(self, reached: dict[int, int], within: Transaction) -> None:
+        """In ascending order, like appenders: two instances meet at the first partition they share."""
+        for partition, position in sorted(reached.items()):
+            self._checkpoints.move(within, self._place(partition), self.position(partition), position)
 
     def _append(self, outputs: Sequence[Output], within: Transaction) -> None:
         for stream, events in outputs:
             self._log.append(stream, events, within)
 
-    def _park(self, partition: int, event: Event, error: Exception) -> None:
-        old, place = self.position(partition), self._place(partition)
-        parked = _parked(place, event, error, self._now_ms())
+    def _park(self, event: Event, error: Exception) -> None:
+        parked = _parked(self._place(event.partition), event, error, self._now_ms())
+        reached = {event.partition: event.position}
 
         def work(within: Transaction) -> None:
-            self._checkpoints.move(within, place, old, event.position)
+            self._move(reached, within)
             self._checkpoints.park(within, parked)
 
         self._transactor.run(work)
-        self._known[partition] = event.position
+        self._known.update(reached)
         EVENTS_PARKED.labels(self.subscription).inc()
         logger.error("an event is parked", parked=parked.id, error=parked.error, where=parked.where)
 

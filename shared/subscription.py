@@ -17,7 +17,13 @@ from typing import Any, Final
 import eventlet
 import structlog
 from eventlet.event import Event as Result
-from nameko.exceptions import RemoteError, RpcConnectionError, RpcTimeout, UnknownService
+from nameko.exceptions import (
+    MethodNotFound,
+    RemoteError,
+    ReplyQueueExpiredWithPendingReplies,
+    RpcTimeout,
+    UnknownService,
+)
 from nameko.extensions import DependencyProvider, Entrypoint, SharedExtension
 from pymongo.errors import PyMongoError
 
@@ -33,7 +39,13 @@ LOOK_SECONDS: Final = 1.0
 """How often a subscription looks by itself, should no nudge come."""
 FAILURE_PAUSES: Final = (0.05, 0.2, 1.0, 2.0)
 """Seconds to wait after the first, second ... failure in a row."""
-RPC_ERRORS: Final = (RpcTimeout, RpcConnectionError, UnknownService, RemoteError)
+RPC_ERRORS: Final = (
+    RpcTimeout,
+    UnknownService,
+    MethodNotFound,
+    RemoteError,
+    ReplyQueueExpiredWithPendingReplies,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -203,17 +215,19 @@ class Subscription(_Loop):
     def work(self) -> None:
         """Every partition of this instance's that lags, until none does."""
         assert self.consumer is not None
-        pending = True
-        while pending and not self._stopping:
-            pending = False
-            heads = self.runtime.log.heads(self.stream)
-            for partition in self._mine(heads):
-                lag = heads[partition] - self.consumer.position(partition)
-                LAG.labels(self.name, str(partition)).set(lag)
-                if lag > 0:
-                    pending = self.consumer.step(partition).more or pending
-                    # Heartbeats and health checks get their turn between batches.
-                    eventlet.sleep(0)
+        more = True
+        while more and not self._stopping:
+            lagging = self._lagging(self.consumer)
+            more = bool(lagging) and self.consumer.step(lagging).more
+            # Heartbeats and health checks get their turn between batches.
+            eventlet.sleep(0)
+
+    def _lagging(self, consumer: Consumer) -> list[int]:
+        heads = self.runtime.log.heads(self.stream)
+        lags = {partition: heads[partition] - consumer.position(partition) for partition in self._mine(heads)}
+        for partition, lag in lags.items():
+            LAG.labels(self.name, str(partition)).set(lag)
+        return [partition for partition, lag in sorted(lags.items()) if lag > 0]
 
     def _mine(self, partitions: Iterable[int]) -> list[int]:
         takes = self.runtime.instances.takes
