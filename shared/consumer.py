@@ -97,10 +97,9 @@ class Consumer:
         The events are in the order of their partitions, and of their positions within each. Raises what is
         passing (see PASSING); the checkpoints then stand before the batch.
         """
-        events = self._next(partitions)
+        events, more = self._next(partitions)
         if not events:
             return Step(0, more=False)
-        full = len(events) >= self._limit
         started = time.monotonic()
         try:
             self._handle(events)
@@ -112,18 +111,21 @@ class Consumer:
             # A commit may have gone through although we were not told.
             self._known.clear()
             raise
-        self._pace(time.monotonic() - started, full)
+        self._pace(time.monotonic() - started, more)
         EVENTS_CONSUMED.labels(self.subscription).inc(len(events))
-        return Step(len(events), more=full)
+        return Step(len(events), more)
 
-    def _next(self, partitions: Sequence[int]) -> list[Event]:
-        """Up to `_limit` events. Each partition gets its share of the room that is left, so that none
-        starves behind a long one."""
+    def _next(self, partitions: Sequence[int]) -> tuple[list[Event], bool]:
+        """About `_limit` events, and whether some were left. Each partition gets its share of the room
+        that is left, so that none starves behind a long one."""
         events: list[Event] = []
+        more = False
         for waiting, partition in zip(range(len(partitions), 0, -1), partitions, strict=True):
             share = max(1, (self._limit - len(events)) // waiting)
-            events += self._log.read(self.stream, partition, self.position(partition), share)
-        return events
+            found = self._log.read(self.stream, partition, self.position(partition), share)
+            more = more or len(found) == share
+            events += found
+        return events, more
 
     def retry(self, parked: Parked) -> bool:
         """Handles a parked event again; whether it was still parked. Raises what handling it raises."""
