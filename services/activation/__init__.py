@@ -1,0 +1,1 @@
+"""Activation: what goes out, to whom, when; and what must not."""

@@ -1,0 +1,1 @@
+"""Decisions of activation, over plain data."""

@@ -1,0 +1,127 @@
+"""From the streams to deliveries: what is entered and left schedules them, what is erased drops them."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from contracts.streams import ACTIVATION
+from services.activation.courier import Courier
+from services.activation.domain.delivery import Delivery, begin
+from services.activation.domain.plan import change_of, planned, scheduled
+from services.activation.house import House
+from services.activation.ledger import scheduling
+from services.activation.store import ActivationStore
+from shared.clock import Clock
+from shared.consumer import Finish, Output
+from shared.errors import Poison
+from shared.eventlog import Event, NewEvent, latest_causes
+from shared.keyring import Keyring
+from shared.transaction import Transaction
+
+MERGED: Final = "profile.merged.v1"
+ERASED: Final = "privacy.subjects_erased.v1"
+COMPLETED: Final = "privacy.erasure_completed.v1"
+
+
+class Planned(NamedTuple):
+    """A delivery, and the event that schedules it."""
+
+    delivery: Delivery
+    event: NewEvent
+
+
+class _Envelope(NamedTuple):
+    time: int
+    causes: dict[str, int]
+    correlation: str
+
+
+class Planner:
+    """What activation's three subscriptions do; each method gives what runs in the transaction."""
+
+    def __init__(self, store: ActivationStore, courier: Courier, keyring: Keyring, clock: Clock) -> None:
+        self._store = store
+        self._courier = courier
+        self._keyring = keyring
+        self._clock = clock
+
+    def plan(self, events: Sequence[Event], house: House) -> Finish:
+        """Schedules deliveries. Those that there is room for start as soon as they are committed."""
+        made = self._planned(events)
+
+        def finish(within: Transaction) -> list[Output]:
+            fresh = self._fresh(made, within)
+            deliveries = [each.delivery for each in fresh]
+            chosen = self._courier.choose(deliveries)
+            taken = {each.id for each in chosen}
+            self._store.add(deliveries, taken, self._courier.owner, self._courier.lease(), within)
+            within.on_commit(partial(self._courier.hand_over, house, chosen))
+            return [(ACTIVATION, [each.event for each in fresh])]
+
+        return finish if made else _nothing
+
+    def _planned(self, events: Sequence[Event]) -> list[Planned]:
+        changes = [
+            (event, change)
+            for event in events
+            if (change := change_of(event.id, event.type, event.data)) is not None
+        ]
+        if not changes:
+            return []
+        subscriptions = self._store.all_subscriptions({change.segment for _, change in changes})
+        now = self._clock.now_ms()
+        return [
+            _made(event, scheduled(change, subscription), now)
+            for event, change in changes
+            for subscription in planned(change, subscriptions)
+        ]
+
+    def _fresh(self, made: Sequence[Planned], within: Transaction) -> list[Planned]:
+        """Without those that are scheduled already, and without erased people's."""
+        profiles = {each.delivery.profile for each in made}
+        erased = self._keyring.fenced(profiles, within) | self._store.erased(profiles, within)
+        there = self._store.current([each.delivery.id for each in made], within)
+        return [
+            each for each in made if each.delivery.profile not in erased and each.delivery.id not in there
+        ]
+
+    def follow(self, events: Sequence[Event]) -> Finish:
+        """Remembers who was merged into whom."""
+        merges = [(_id(event, "from"), _id(event, "into")) for event in events if event.type == MERGED]
+
+        def finish(within: Transaction) -> list[Output]:
+            self._store.merge(merges, within)
+            return []
+
+        return finish if merges else _nothing
+
+    def forget(self, events: Sequence[Event]) -> Finish:
+        """Drops the deliveries of erased people; again at the end of an erasure, for what was under way."""
+        erasures = [(_id(each, "request"), _id(each, "profile")) for each in events if each.type == ERASED]
+        completed = [_id(each, "request") for each in events if each.type == COMPLETED]
+
+        def finish(within: Transaction) -> list[Output]:
+            for request, profile in erasures:
+                self._store.erase([profile], request, within)
+            if completed:
+                self._store.drop(self._store.erased_by(completed, within), within)
+            return []
+
+        return finish if erasures or completed else _nothing
+
+
+def _made(event: Event, data: dict[str, Any], now: int) -> Planned:
+    causes = latest_causes(event.causes, {event.place: event.position})
+    delivery = begin(data, _Envelope(now, causes, event.correlation))
+    return Planned(delivery, scheduling(delivery, data))
+
+
+def _nothing(within: Transaction) -> list[Output]:
+    return []
+
+
+def _id(event: Event, field: str) -> str:
+    value = event.data.get(field)
+    if not isinstance(value, str):
+        raise Poison(f"event {event.id} is no {event.type}: {field} is missing")
+    return value

@@ -1,0 +1,160 @@
+"""From bytes to messages: decompression and JSON, bounded in every direction.
+
+Facts: SDKs send JSON under any content type, and gzip with or without saying so.
+"""
+
+import re
+import zlib
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+BIGGEST_BODY: Final = 512_000
+"""Bytes of a request, after decompression."""
+BIGGEST_EVENT: Final = 32_768
+"""Bytes of one event."""
+MOST_EVENTS: Final = 2_500
+DEEPEST: Final = 100
+GZIP: Final = b"\x1f\x8b"
+
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{2}")
+_FIRST_ROUNDED: Final = 2.0**63
+
+Message = dict[str, Any]
+
+
+class Refused(NamedTuple):
+    """A request that cannot be taken, and why. Senders give up on 400 and retry most else."""
+
+    status: int
+    code: str
+    message: str
+
+
+class Batch(NamedTuple):
+    """The messages of a request, and what stands beside them."""
+
+    messages: list[object]
+    shared: Message
+    """Batch-level fields: context, integrations, sentAt, writeKey."""
+
+
+def inflated(body: bytes) -> bytes | Refused:
+    """The body, decompressed if it is gzip (told by its magic bytes); never more than BIGGEST_BODY."""
+    if len(body) > BIGGEST_BODY:
+        return _too_large()
+    if not body.startswith(GZIP):
+        return body
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        text = stream.decompress(body, BIGGEST_BODY + 1)
+    except zlib.error:
+        return Refused(400, "bad_gzip", "the body begins like gzip but cannot be decompressed")
+    if len(text) > BIGGEST_BODY:
+        return _too_large()
+    if not stream.eof:
+        return Refused(400, "bad_gzip", "the gzip body ends in the middle")
+    return text
+
+
+def _too_large() -> Refused:
+    # 400 and not 413: the Node SDK gives up on 400 only.
+    return Refused(400, "too_large", f"a request may hold {BIGGEST_BODY} bytes, decompressed")
+
+
+def parsed(body: bytes) -> Message | Refused:
+    """The body as a JSON object."""
+    if not body.strip():
+        return Refused(400, "empty_body", "the body is empty; send a JSON object")
+    if _nested_too_deep(body):
+        return Refused(400, "too_deep", f"JSON may be nested {DEEPEST} deep")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return Refused(400, "bad_json", f"the body is not JSON (line {error.lineno}, column {error.colno})")
+    except RecursionError:
+        return Refused(400, "too_deep", f"JSON may be nested {DEEPEST} deep")
+    if not isinstance(value, dict):
+        return Refused(400, "not_an_object", "the body must be a JSON object")
+    return value
+
+
+def _nested_too_deep(body: bytes) -> bool:
+    """Whether there may be more than DEEPEST levels; only then is it worth counting them."""
+    if body.count(b"[") + body.count(b"{") <= DEEPEST:
+        return False
+    return depth_of(body) > DEEPEST
+
+
+def depth_of(body: bytes) -> int:
+    """How deep brackets nest, strings left out. Linear, without recursion."""
+    deepest = depth = 0
+    for piece in _outside_strings(body):
+        for each in piece:
+            if each in b"[{":
+                depth += 1
+                deepest = max(deepest, depth)
+            elif each in b"]}":
+                depth -= 1
+    return deepest
+
+
+def _outside_strings(body: bytes) -> list[bytes]:
+    """The brackets of the body, between its strings."""
+    pieces = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
+    keep = bytes(each for each in range(256) if each not in b"[]{}")
+    return [piece.translate(None, keep) for piece in pieces]
+
+
+def batch_of(value: Message) -> Batch | Refused:
+    """A /v1/batch body's messages."""
+    messages = value.pop("batch", None)
+    if not isinstance(messages, list):
+        return Refused(400, "no_batch", "a batch needs `batch`, an array of messages")
+    if not messages:
+        return Refused(400, "empty_batch", "the batch is empty")
+    if len(messages) > MOST_EVENTS:
+        return Refused(400, "too_many", f"a batch may hold {MOST_EVENTS} messages")
+    return Batch(messages, value)
+
+
+def single_of(kind: str, value: Message) -> Batch:
+    """A single message, whose type its path says."""
+    shared = {name: value.pop(name) for name in ("sentAt", "writeKey") if name in value}
+    value["type"] = kind
+    return Batch([value], shared)
+
+
+def write_key_of(authorization: str | None, body: Mapping[str, Any], query: Mapping[str, str]) -> str | None:
+    """The write key: Basic (as the user), else from the body or the query."""
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() == "basic" and credentials:
+        try:
+            user = b64decode(credentials, validate=True).decode().partition(":")[0]
+        except ValueError:
+            user = ""
+        if user:
+            return user
+    key = body.get("writeKey") or query.get("writeKey")
+    return key if isinstance(key, str) else None
+
+
+def has_long_number(body: bytes) -> bool:
+    """Whether a number may be in it that 64 bits cannot hold; only then are the values worth a walk."""
+    return _LONG_NUMBER.search(body) is not None
+
+
+def rounded(value: object) -> bool:
+    """Whether a number in it is so large that it was rounded when it was read."""
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, dict):
+            stack.extend(each.values())
+        elif isinstance(each, list):
+            stack.extend(each)
+        elif isinstance(each, float) and abs(each) >= _FIRST_ROUNDED:
+            return True
+    return False

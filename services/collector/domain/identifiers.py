@@ -1,0 +1,104 @@
+"""Which identifiers an event carries: normalized, junk set aside, in order of priority."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import phonenumbers
+
+Identifier = list[str]
+"""[kind, normalized value]; a list, since that is what JSON makes of it."""
+
+USER: Final = "user"
+ANONYMOUS: Final = "anonymous"
+EMAIL: Final = "email"
+PHONE: Final = "phone"
+LONGEST_VALUE: Final = 512
+
+JUNK: Final = frozenset(
+    {
+        "", "0", "-1", "null", "none", "nil", "nan", "undefined", "anonymous", "guest", "unknown", "n/a", "na",
+        "true", "false", "[object object]", "(null)", "<null>", "{}", "[]", "id", "userid", "user_id", "test",
+        "00000000-0000-0000-0000-000000000000",
+        "test@test.com", "test@example.com", "user@example.com", "a@a.com", "none@none.com", "no@no.com",
+        "noreply@example.com", "email@email.com",
+    }
+)  # fmt: skip
+"""Values that are nobody's. Compared in lower case."""
+
+
+def identifiers_of(
+    message: Mapping[str, Any], traits: Mapping[str, Any], context: Mapping[str, Any]
+) -> tuple[list[Identifier], list[list[str]]]:
+    """([[kind, value], ...] by priority, the first being the primary; [[kind, reason], ...] set aside)."""
+    found: list[Identifier] = []
+    aside: list[list[str]] = []
+    _add(found, aside, USER, message.get("userId"))
+    _add(found, aside, ANONYMOUS, message.get("anonymousId"))
+    if message.get("type") == "alias":
+        _add(found, aside, ANONYMOUS, message.get("previousId"))
+    if (email := traits.get("email")) is not None:
+        _add(found, aside, EMAIL, email, normalized_email)
+    if (phone := traits.get("phone")) is not None:
+        _add(found, aside, PHONE, phone, normalized_phone)
+    for external in context.get("externalIds") or ():
+        _add_external(found, aside, external)
+    return found, aside
+
+
+def _add(
+    found: list[Identifier], aside: list[list[str]], kind: str, value: object, normalize: Any = None
+) -> None:
+    if value is None:
+        return
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    if text is None or len(text) > LONGEST_VALUE:
+        aside.append([kind, "not_an_identifier"])
+    elif text.lower() in JUNK or not text.strip("0-"):
+        aside.append([kind, "junk"])
+    elif normalize is None:
+        _add_new(found, kind, text)
+    elif (clean := normalize(text)) is None:
+        aside.append([kind, "malformed"])
+    else:
+        _add_new(found, kind, clean)
+
+
+def _add_new(found: list[Identifier], kind: str, value: str) -> None:
+    if [kind, value] not in found:
+        found.append([kind, value])
+
+
+def _add_external(found: list[Identifier], aside: list[list[str]], external: object) -> None:
+    """`{id, type, collection, encoding}`, all four; only people's (`users`), only as they are (`none`)."""
+    if not isinstance(external, dict):
+        aside.append(["external", "not_an_object"])
+        return
+    kind = external.get("type")
+    if not isinstance(kind, str) or not kind.strip() or len(kind) > 64:
+        aside.append(["external", "no_type"])
+    elif external.get("collection") != "users" or external.get("encoding") != "none":
+        aside.append([kind.strip(), "not_a_users_plain_id"])
+    else:
+        normalize = {EMAIL: normalized_email, PHONE: normalized_phone}.get(kind)
+        _add(found, aside, kind.strip(), external.get("id"), normalize)
+
+
+def normalized_email(text: str) -> str | None:
+    """Lower case, trimmed; None where it is not local@domain."""
+    local, at, domain = text.lower().rpartition("@")
+    if not (at and local and domain) or any(c.isspace() for c in text):
+        return None
+    return f"{local}@{domain}"
+
+
+def normalized_phone(text: str) -> str | None:
+    """E.164; None where it has no country code or cannot be a number. A source's region comes later."""
+    if len(set(text) - set("+ -().")) <= 1:
+        return None
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

@@ -1,0 +1,200 @@
+"""From a message as an SDK sent it to a body as the log keeps it, or a reason why not."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
+from services.collector.domain.identifiers import identifiers_of
+
+TYPES: Final = frozenset({"track", "identify", "page", "screen", "group", "alias"})
+NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
+"""A page or screen call is an event too; its own name stays in the properties."""
+LONGEST_MESSAGE_ID: Final = 100
+LONGEST_NAME: Final = 256
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+OBJECTS: Final = ("context", "properties", "traits", "integrations")
+
+Body = dict[str, Any]
+
+
+class Rejected(NamedTuple):
+    """A message that cannot be kept as an event. Says nothing of its values."""
+
+    code: str
+    place: str
+    why: str
+
+
+class Arrival(NamedTuple):
+    """What is known of a request apart from its messages."""
+
+    received: int
+    """Milliseconds since 1970 UTC."""
+    party: str
+    source_name: str
+    gpc: bool
+    """`Sec-GPC: 1`: an objection to sale, sharing and ads."""
+    sized: bool
+    """Whether each message is known to be within BIGGEST_EVENT."""
+    exact: bool
+    """Whether no number can have been rounded."""
+
+
+def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fresh_id: str) -> Body | Rejected:
+    """The body, see contracts/tracking.py. `fresh_id` becomes the message id where there is none."""
+    if not isinstance(message, dict):
+        return Rejected("not_an_object", "", "a message must be a JSON object")
+    problem = _shape_problem(message, arrival) or _field_problem(message)
+    if problem:
+        return problem
+    context = _context(message, shared)
+    traits = _traits(message, context)
+    time = event_time(message, shared, arrival.received)
+    if isinstance(time, Rejected):
+        return time
+    consent = _consent(context)
+    if isinstance(consent, Rejected):
+        return consent
+    identifiers, aside = identifiers_of(message, traits, context)
+    if not identifiers and not aside:
+        return Rejected("no_identifier", "userId", "userId or anonymousId is required")
+    body = _body(message, arrival, fresh_id, time, identifiers, context, traits)
+    if consent is not None:
+        body["consent"] = consent
+    if arrival.gpc:
+        body["gpc"] = True
+    if aside:
+        body["set_aside"] = aside
+    return body
+
+
+def _body(
+    message: Message,
+    arrival: Arrival,
+    fresh_id: str,
+    time: int,
+    identifiers: list[list[str]],
+    context: Message,
+    traits: Message,
+) -> Body:
+    kind = message["type"]
+    properties = message.get("properties") or {}
+    event = message["event"].strip() if kind == "track" else NAMED.get(kind)
+    if kind in NAMED and isinstance(name := message.get("name"), str):
+        properties = {"name": name, **properties}
+    return {
+        "type": kind,
+        "message_id": message.get("messageId") or fresh_id,
+        "event": event,
+        "time": time,
+        "party": arrival.party,
+        "source_name": arrival.source_name,
+        "identifiers": identifiers,
+        "properties": properties,
+        "traits": traits,
+        "context": context,
+        "integrations": message.get("integrations") or {},
+        "group_id": message.get("groupId"),
+    }
+
+
+def _shape_problem(message: Message, arrival: Arrival) -> Rejected | None:
+    if not arrival.exact and rounded(message):
+        return Rejected("number_too_large", "", "a number does not fit into 64 bits; send it as a string")
+    if not arrival.sized and len(orjson.dumps(message)) > BIGGEST_EVENT:
+        return Rejected("too_large", "", f"an event may hold {BIGGEST_EVENT} bytes")
+    for name in OBJECTS:
+        value = message.get(name)
+        if value is not None and not isinstance(value, dict):
+            return Rejected("not_an_object", name, f"{name} must be an object")
+    return None
+
+
+def _field_problem(message: Message) -> Rejected | None:
+    kind = message.get("type")
+    if kind not in TYPES:
+        return Rejected("bad_type", "type", f"type must be one of {', '.join(sorted(TYPES))}")
+    message_id = message.get("messageId")
+    if message_id is not None and not _short_text(message_id, LONGEST_MESSAGE_ID):
+        return Rejected("bad_message_id", "messageId", f"messageId must be a string of 1 to {LONGEST_MESSAGE_ID}")
+    if _nobody(message):
+        return Rejected("no_identifier", "userId", "userId or anonymousId is required")
+    for name in _REQUIRED.get(kind, ()):
+        if not _short_text(message.get(name), LONGEST_NAME):
+            return Rejected("missing_field", name, f"{kind} needs {name}, a string of 1 to {LONGEST_NAME}")
+    return None
+
+
+_REQUIRED: Final = {"track": ("event",), "group": ("groupId",), "alias": ("previousId", "userId")}
+
+
+def _nobody(message: Message) -> bool:
+    user, anonymous = message.get("userId"), message.get("anonymousId")
+    return user in (None, "") and anonymous in (None, "")
+
+
+def _short_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= longest
+
+
+def _context(message: Message, shared: Mapping[str, Any]) -> Message:
+    """The message's context over that of its batch."""
+    own = message.get("context") or {}
+    common = shared.get("context")
+    return {**common, **own} if isinstance(common, dict) else own
+
+
+def _traits(message: Message, context: Message) -> Message:
+    """Some SDKs put identify's traits only in the context."""
+    own = message.get("traits") or {}
+    common = context.get("traits")
+    return {**common, **own} if isinstance(common, dict) else own
+
+
+def _consent(context: Message) -> dict[str, bool] | Rejected | None:
+    """{category: agreed}; None where nothing is said. What cannot be understood is not guessed at."""
+    consent = context.get("consent")
+    if consent is None:
+        return None
+    preferences = consent.get("categoryPreferences") if isinstance(consent, dict) else consent
+    if preferences is None:
+        return None
+    if not isinstance(preferences, dict) or not all(isinstance(each, bool) for each in preferences.values()):
+        return Rejected("bad_consent", "context.consent", "categoryPreferences must map names to true or false")
+    return preferences
+
+
+def event_time(message: Message, shared: Mapping[str, Any], received: int) -> int | Rejected:
+    """When it happened, by the server's clock: received - (sentAt - originalTimestamp); never in the future.
+
+    Without sentAt the client's own time counts; without either, the time of receipt.
+    """
+    written = message.get("originalTimestamp") or message.get("timestamp")
+    if written is None:
+        return received
+    original = milliseconds(written)
+    if original is None:
+        return Rejected("bad_time", "timestamp", "timestamp must be an ISO 8601 date and time")
+    sent = message.get("sentAt") or shared.get("sentAt")
+    if sent is not None:
+        sent_at = milliseconds(sent)
+        if sent_at is None:
+            return Rejected("bad_time", "sentAt", "sentAt must be an ISO 8601 date and time")
+        original = received - (sent_at - original)
+    if original < 0:
+        return Rejected("absurd_time", "timestamp", "the event would have happened before 1970")
+    return min(original, received)
+
+
+def milliseconds(written: object) -> int | None:
+    """ISO 8601 (UTC where it does not say) as milliseconds since 1970."""
+    if not isinstance(written, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+    except (ValueError, OverflowError):
+        return None
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
