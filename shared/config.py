@@ -74,16 +74,18 @@ class Settings:
 
     mongodb_url: str = _setting(
         "MONGODB_URL",
-        "mongodb://127.0.0.1:27417/?replicaSet=samla",
+        "mongodb://127.0.0.1:${SAMLA_MONGODB_PORT}/?replicaSet=samla",
         _url("mongodb", "mongodb+srv"),
         "the MongoDB replica set; unset: a local one of our own",
     )
     amqp_url: str = _setting(
         "AMQP_URL",
-        "amqp://guest:guest@127.0.0.1:5972//",
+        "amqp://guest:guest@127.0.0.1:${SAMLA_AMQP_PORT}//",
         _url("amqp", "amqps", "pyamqp"),
         "the RabbitMQ broker and vhost; unset: a local node of our own",
     )
+    mongodb_port: int = _setting("SAMLA_MONGODB_PORT", "27417", _port, "the port of our own MongoDB")
+    amqp_port: int = _setting("SAMLA_AMQP_PORT", "5972", _port, "the port of our own RabbitMQ")
     collector_port: int = _setting("COLLECTOR_PORT", "8080", _port, "the collector's HTTP door")
     console_port: int = _setting("CONSOLE_PORT", "8090", _port, "kept for the console")
     health_port: int = _setting(
@@ -114,6 +116,12 @@ class Settings:
                 values[each.name] = each.metadata["read"](written)
             except ValueError as error:
                 raise SettingsError(f"{name} {error}") from None
+        for url in ("mongodb_url", "amqp_url"):
+            values[url] = (
+                values[url]
+                .replace("${SAMLA_MONGODB_PORT}", str(values["mongodb_port"]))
+                .replace("${SAMLA_AMQP_PORT}", str(values["amqp_port"]))
+            )
         return cls(**values)
 
     @classmethod

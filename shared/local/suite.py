@@ -1,0 +1,206 @@
+"""The whole suite in the background: what `make up`, the demo, the tests and the benchmarks start."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from shared.config import SERVICES, Settings
+from shared.errors import Unavailable
+from shared.local import mongod, rabbitmq
+from shared.local.processes import Background, free_ports, is_open, wait_until
+
+EDGE: Final = "edge"
+PROCESSES: Final = (*SERVICES, EDGE)
+START_SECONDS: Final = 60.0
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class State(NamedTuple):
+    """A line of `make status`."""
+
+    process: str
+    pid: int | None
+    health: str
+    address: str
+
+
+class Suite:
+    """Samla's processes, and the two servers where the settings name none."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._given = dict(environment)
+        self.settings = Settings.from_env(self._given)
+        self.home = self.settings.home.resolve()
+
+    @classmethod
+    def apart(cls, home: Path, environment: Mapping[str, str] = os.environ, **settings: str) -> "Suite":
+        """A suite that meets no other: a folder, ports and a prefix of its own. `settings` win."""
+        mongo, amqp, edge, console, *health = free_ports(4 + len(SERVICES))
+        kept = {name: value for name, value in environment.items() if not name.startswith("SAMLA_")}
+        for name in ("MONGODB_URL", "AMQP_URL", "COLLECTOR_PORT", "CONSOLE_PORT"):
+            kept.pop(name, None)
+        own = {
+            "SAMLA_MONGODB_PORT": str(mongo),
+            "SAMLA_AMQP_PORT": str(amqp),
+            "COLLECTOR_PORT": str(edge),
+            "CONSOLE_PORT": str(console),
+            "SAMLA_HEALTH_PORT": str(health[0]),
+            "SAMLA_HOME": str(home),
+        }
+        return cls(kept | own | settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its processes are started with, and what asks it anything."""
+        return self._given | {
+            "MONGODB_URL": self.settings.mongodb_url,
+            "AMQP_URL": self.settings.amqp_url,
+            "SAMLA_HOME": str(self.home),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [self._given.get("PYTHONPATH")])]),
+        }
+
+    @property
+    def owns_mongodb(self) -> bool:
+        """Whether MongoDB is ours to start."""
+        return not self._given.get("MONGODB_URL")
+
+    @property
+    def owns_rabbitmq(self) -> bool:
+        """Whether RabbitMQ is ours to start."""
+        return not self._given.get("AMQP_URL")
+
+    def process(self, name: str) -> Background:
+        """One of its processes."""
+        return Background(self.home, name)
+
+    # Up and down
+
+    def up(self, processes: Sequence[str] = PROCESSES) -> None:
+        """Starts what does not run yet, and waits until all of it is well."""
+        self.start_servers()
+        for name in processes:
+            self.start(name)
+        self.wait(processes)
+
+    def down(self) -> None:
+        """Ends everything that it started; the data stays."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: self.process(name).stop(), PROCESSES))
+        if self.owns_rabbitmq:
+            self.stop_rabbitmq()
+        if self.owns_mongodb:
+            mongod.process(self.home).stop()
+
+    def start_servers(self) -> None:
+        """MongoDB and RabbitMQ, at the same time."""
+        with ThreadPoolExecutor() as pool:
+            waits = [pool.submit(each) for each in (self.start_mongodb, self.start_rabbitmq)]
+            for each in waits:
+                each.result()
+
+    def start_mongodb(self) -> None:
+        """Where it is ours."""
+        if self.owns_mongodb:
+            mongod.start(self.home, _port(self.settings.mongodb_url))
+
+    def start_rabbitmq(self) -> None:
+        """Where it is ours."""
+        if self.owns_rabbitmq:
+            rabbitmq.start(self.home, _port(self.settings.amqp_url))
+
+    def stop_rabbitmq(self) -> None:
+        """Ends our node."""
+        rabbitmq.stop(self.home, _port(self.settings.amqp_url))
+
+    def start(self, name: str) -> None:
+        """Starts one process; does not wait."""
+        process = self.process(name)
+        if process.pid is None and is_open(self.port(name)):
+            raise Unavailable(f"port {self.port(name)}, where {name} should listen, is taken by another program")
+        module = ["services.collector.edge"] if name == EDGE else ["shared.runner", name]
+        process.start([sys.executable, "-m", *module], self.environment, self.home.parent)
+
+    def wait(self, processes: Sequence[str] = PROCESSES, seconds: float = START_SECONDS) -> None:
+        """Waits until these answer that they are well."""
+        for name in processes:
+            wait_until(lambda name=name: self.health(name) == "ok", self.process(name), seconds)  # type: ignore[misc]
+
+    # Looking
+
+    def port(self, name: str) -> int:
+        """Where a process serves HTTP."""
+        return self.settings.collector_port if name == EDGE else self.settings.port_of(name)
+
+    def health(self, name: str) -> str:
+        """`ok`, or what is wrong."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port(name)}/health", timeout=3) as answer:
+                return str(json.load(answer).get("status"))
+        except (URLError, OSError, ValueError) as error:
+            return type(error).__name__
+
+    def states(self) -> list[State]:
+        """How everything is."""
+        servers = [
+            State("mongod", mongod.process(self.home).pid, _listens(self.settings.mongodb_url), _shown(self.settings.mongodb_url)),
+            State("rabbitmq", rabbitmq.process(self.home).pid, _listens(self.settings.amqp_url), _shown(self.settings.amqp_url)),
+        ]
+        own = [
+            State(name, self.process(name).pid, self.health(name), f"http://127.0.0.1:{self.port(name)}/health")
+            for name in PROCESSES
+        ]
+        return servers + own
+
+    def memory_mb(self) -> dict[str, float]:
+        """Process -> resident memory in MB."""
+        found = {}
+        for name in ("mongod", "rabbitmq", *PROCESSES):
+            if (pid := self.process(name).pid) is not None:
+                found[name] = _resident_mb(pid)
+        return found
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    if port is None:
+        raise Unavailable(f"there is no port in {_shown(url)}")
+    return port
+
+
+def _shown(url: str) -> str:
+    """Without a password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _listens(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.hostname not in ("127.0.0.1", "localhost"):
+        return "not looked at"
+    return "ok" if is_open(parts.port or 0) else "down"
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def eventually(condition, seconds: float, what: str, pause: float = 0.05):  # type: ignore[no-untyped-def]
+    """Waits until `condition()` is true and gives its value; Unavailable after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise Unavailable(f"{what}: not within {seconds:g} s")
+        time.sleep(pause)
+    return value
