@@ -105,8 +105,11 @@ class Runtime:
     logger: Any
 
     @classmethod
-    def open(cls, settings: Settings, service: str) -> "Runtime":
-        """Connects and makes what must be there; waits for MongoDB as long as it takes."""
+    def open(cls, settings: Settings, service: str, joins: bool = True) -> "Runtime":
+        """Connects and makes what must be there; waits for MongoDB as long as it takes.
+
+        With `joins` this process takes its share of the service's partitions.
+        """
         client = connect(settings.mongodb_url)
         publisher = NudgePublisher(settings.amqp_url)
         transactor = MongoTransactor(client, publisher.nudge)
@@ -128,6 +131,8 @@ class Runtime:
             logger=structlog.get_logger(f"samla.{service}"),
         )
         until_available(runtime._make_tables, "MongoDB")
+        if joins:
+            until_available(runtime.instances.join, "MongoDB")
         publisher.start()
         runtime._listen_for_evictions()
         return runtime
@@ -136,7 +141,6 @@ class Runtime:
         self.log.setup()
         self.keyring.setup()
         self.checkpoints.setup()
-        self.instances.join()
 
     def _listen_for_evictions(self) -> None:
         queue = f"samla.evictions.{self.service}.{self.instances.name}"

@@ -1,0 +1,59 @@
+"""What the collector answers at its door, and its RPCs."""
+
+from typing import Final
+
+from marshmallow import Schema, fields, validate
+
+from contracts.tracking import PARTIES
+
+
+class Answer(Schema):
+    """200: what was sent is durable, or is in quarantine."""
+
+    success = fields.Boolean(required=True)
+    set_aside = fields.List(
+        fields.Dict(), metadata={"description": "of a batch: {index, code, message, place} of each bad message"}
+    )
+
+
+class Refusal(Schema):
+    """Any other answer. SDKs read both fields."""
+
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    success = fields.Boolean(required=True)
+
+
+class SourceRow(Schema):
+    """One of `sources()`."""
+
+    source = fields.String(required=True)
+    name = fields.String(required=True)
+    party = fields.String(required=True, validate=validate.OneOf(PARTIES))
+    enabled = fields.Boolean(required=True)
+    created = fields.Integer(required=True, strict=True)
+
+
+class QuarantineRow(Schema):
+    """One of `quarantine_list()`; what was sent stays sealed."""
+
+    id = fields.String(required=True)
+    source = fields.String(required=True)
+    reason = fields.String(required=True)
+    place = fields.String(required=True)
+    why = fields.String(required=True)
+    received = fields.Integer(required=True, strict=True)
+
+
+RPCS: Final[dict[str, str]] = {
+    "create_source": "(name, party) -> {source, name, party, write_key}; the key is shown once",
+    "sources": "() -> [SourceRow], oldest first",
+    "disable_source": "(source) -> SourceRow",
+    "quarantine_counts": "() -> [{source, reason, count}]",
+    "quarantine_list": "(source?, reason?, limit?) -> [QuarantineRow], latest first",
+    "quarantine_show": "(id) -> {..., message}: what was sent, opened",
+    "quarantined_of": "(identifiers) -> [message]: what was sent about somebody, for an export",
+    "forget_quarantined": "(identifiers) -> how many entries that named one of [kind, value] are gone",
+    "stats": "() -> {events, quarantined, sources}",
+}
+"""RPC of the service `collector` -> its arguments and reply."""

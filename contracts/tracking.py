@@ -1,0 +1,85 @@
+"""What SDKs send, and what the collector makes of it: the events of the stream `tracking`.
+
+The door takes what existing SDKs speak (`Message`); the log holds a `Body`, sealed, and beside it, sealed
+under a key of its own, what belongs to a special category (`SensitiveBody`). The hot path uses plain functions
+(services/collector/domain); a test holds them to these schemas.
+"""
+
+from typing import Final
+
+from marshmallow import EXCLUDE, Schema, fields, validate
+
+KINDS: Final = ("track", "identify", "page", "screen", "group", "alias")
+TYPES: Final = {kind: f"tracking.{kind}.v1" for kind in KINDS}
+"""Kind of message -> event type."""
+PARTIES: Final = ("first", "second", "third")
+"""Whose data it is; the first ranks above the second, that above the third."""
+
+CONSENT_UPDATED: Final = "Segment Consent Preference Updated"
+"""The track event that says that somebody has changed what they agree to."""
+
+
+class Message(Schema):
+    """One message of an SDK: its JSON, under any content type."""
+
+    class Meta:
+        """Fields that we do not know are ignored."""
+
+        unknown = EXCLUDE
+
+    type = fields.String(required=True, validate=validate.OneOf(KINDS))
+    messageId = fields.String(allow_none=True, validate=validate.Length(0, 100))
+    userId = fields.Raw(allow_none=True, metadata={"description": "or anonymousId; a string or an integer"})
+    anonymousId = fields.Raw(allow_none=True)
+    previousId = fields.Raw(metadata={"description": "alias: the id that userId was known by"})
+    groupId = fields.Raw(allow_none=True)
+    event = fields.String(allow_none=True, metadata={"description": "track: what happened"})
+    name = fields.String(allow_none=True, metadata={"description": "page and screen: which"})
+    properties = fields.Dict(allow_none=True)
+    traits = fields.Dict(allow_none=True)
+    context = fields.Dict(allow_none=True)
+    integrations = fields.Dict(allow_none=True)
+    timestamp = fields.String(allow_none=True, metadata={"description": "ISO 8601"})
+    originalTimestamp = fields.String(allow_none=True)
+    sentAt = fields.String(allow_none=True)
+
+
+class Body(Schema):
+    """What is sealed as `ordinary` in every tracking event."""
+
+    type = fields.String(required=True, validate=validate.OneOf(KINDS))
+    message_id = fields.String(required=True, validate=validate.Length(1, 100))
+    event = fields.String(required=True, allow_none=True, metadata={"description": "None where it is special"})
+    time = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC, by our clock"})
+    party = fields.String(required=True, validate=validate.OneOf(PARTIES))
+    source_name = fields.String(required=True)
+    identifiers = fields.List(
+        fields.List(fields.String(), validate=validate.Length(equal=2)),
+        required=True,
+        metadata={"description": "[kind, normalized value] by priority; the first is the event's subject"},
+    )
+    properties = fields.Dict(required=True)
+    traits = fields.Dict(required=True)
+    context = fields.Dict(required=True)
+    integrations = fields.Dict(required=True)
+    group_id = fields.Raw(required=True, allow_none=True)
+    consent = fields.Dict(
+        keys=fields.String(), values=fields.Boolean(), metadata={"description": "category -> agreed"}
+    )
+    gpc = fields.Boolean(metadata={"description": "Sec-GPC: 1 was said: no sale, no sharing, no ads"})
+    set_aside = fields.List(
+        fields.List(fields.String()), metadata={"description": "[kind, reason] of identifiers that are nobody's"}
+    )
+
+
+class SensitiveBody(Schema):
+    """What is sealed as `sensitive`, where anything of the message belongs to a special category."""
+
+    type = fields.String(required=True, validate=validate.OneOf(KINDS))
+    time = fields.Integer(required=True, strict=True)
+    party = fields.String(required=True, validate=validate.OneOf(PARTIES))
+    source_name = fields.String(required=True)
+    event = fields.String(required=True, allow_none=True)
+    properties = fields.Dict(required=True)
+    traits = fields.Dict(required=True)
+    categories = fields.List(fields.String(), required=True)

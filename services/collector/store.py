@@ -1,0 +1,214 @@
+"""The collector's collections: sources, and the quarantine."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+from bson.binary import Binary
+from contracts.tracking import PARTIES
+from pymongo import DESCENDING, UpdateOne
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+from services.collector.domain.intake import SetAside
+from shared.errors import SamlaError
+from shared.keyring import Keyring, Sealed, Sealing, new_id
+
+RAW: Final = "raw"
+"""The class of data that has no subject yet."""
+WRITE_KEY_BYTES: Final = 24
+PAGE: Final = 500
+
+
+class Source(NamedTuple):
+    """Where data comes from."""
+
+    id: str
+    name: str
+    party: str
+    enabled: bool
+    created: int
+
+    def row(self) -> dict[str, Any]:
+        """As `sources()` shows it."""
+        return {"source": self.id, **{name: getattr(self, name) for name in ("name", "party", "enabled", "created")}}
+
+
+class SourceStore:
+    """Sources and the hashes of their write keys; the keys themselves are kept nowhere."""
+
+    def __init__(self, db: "Database[Any]") -> None:
+        self._sources = db["sources"]
+
+    def setup(self) -> None:
+        """Makes indexes."""
+        self._sources.create_index("key", unique=True, name="key")
+        self._sources.create_index("name", unique=True, name="name")
+
+    def create(self, name: str, party: str, now: int) -> tuple[Source, str]:
+        """A new source and its write key."""
+        if party not in PARTIES:
+            raise SamlaError(f"party is one of {', '.join(PARTIES)}")
+        if not 0 < len(name.strip()) <= 100:
+            raise SamlaError("a source has a name, of 100 characters at most")
+        key = secrets.token_urlsafe(WRITE_KEY_BYTES)
+        made = Source(new_id()[:16], name.strip(), party, True, now)
+        document = {"_id": made.id, **made._asdict(), "key": hashed(key)}
+        del document["id"]
+        try:
+            self._sources.insert_one(document)
+        except DuplicateKeyError as error:
+            raise SamlaError("there is a source of this name already") from error
+        return made, key
+
+    def all(self) -> list[Source]:
+        """All, oldest first."""
+        return [_source(doc) for doc in self._sources.find().sort("created", 1)]
+
+    def by_key(self) -> dict[str, Source]:
+        """Hash of the write key -> source."""
+        return {doc["key"]: _source(doc) for doc in self._sources.find()}
+
+    def disable(self, identity: str) -> Source:
+        """The source, which takes nothing from now on."""
+        found = self._sources.find_one_and_update(
+            {"_id": identity}, {"$set": {"enabled": False}}, return_document=True
+        )
+        if found is None:
+            raise SamlaError(f"there is no source {identity}: see `samla source list`")
+        return _source(found)
+
+
+def hashed(write_key: str) -> str:
+    """What is kept of a write key. It is long and random, so a fast hash is enough."""
+    return hashlib.sha256(write_key.encode(errors="replace")).hexdigest()
+
+
+def _source(doc: dict[str, Any]) -> Source:
+    return Source(doc["_id"], doc["name"], doc["party"], doc["enabled"], int(doc["created"]))
+
+
+class QuarantineStore:
+    """What could not be taken in: the reason in clear, what was sent sealed under a key a source and day."""
+
+    def __init__(self, db: "Database[Any]", keyring: Keyring) -> None:
+        self._entries = db["quarantine"]
+        self._keyring = keyring
+
+    def setup(self) -> None:
+        """Makes indexes."""
+        self._entries.create_index([("received", DESCENDING)], name="received")
+        self._entries.create_index([("source", 1), ("reason", 1)], name="reason")
+
+    def add(self, source: str, received: int, entries: Sequence[SetAside]) -> None:
+        """Keeps them, durably. The same message of the same source is kept once."""
+        if not entries:
+            return
+        holder = held_by(source, received)
+        ids = [self._keyring.event_id(source, hashlib.sha256(each.raw).hexdigest(), RAW) for each in entries]
+        sealed = self._keyring.seal(
+            [Sealing(holder, RAW, identity, each.raw) for identity, each in zip(ids, entries, strict=True)]
+        )
+        self._entries.bulk_write(
+            [
+                UpdateOne({"_id": identity}, {"$setOnInsert": _entry(source, holder, received, each, text)}, upsert=True)
+                for identity, each, text in zip(ids, entries, sealed, strict=True)
+            ],
+            ordered=False,
+        )
+
+    def counts(self) -> list[dict[str, Any]]:
+        """How many a source and reason."""
+        group = {"_id": {"source": "$source", "reason": "$reason"}, "count": {"$sum": 1}}
+        found = self._entries.aggregate([{"$group": group}, {"$sort": {"_id.source": 1, "count": -1}}])
+        return [{**doc["_id"], "count": doc["count"]} for doc in found]
+
+    def latest(self, source: str | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+        """Entries, latest first, without what was sent."""
+        chosen = {name: value for name, value in (("source", source), ("reason", reason)) if value}
+        found = self._entries.find(chosen, {"sealed": 0, "holder": 0}).sort("received", DESCENDING).limit(limit)
+        return [{"id": doc.pop("_id"), **doc} for doc in found]
+
+    def show(self, identity: str) -> dict[str, Any]:
+        """One entry with what was sent."""
+        doc = self._entries.find_one({"_id": identity})
+        if doc is None:
+            raise SamlaError(f"there is no quarantined message {identity}")
+        [raw] = self._opened([doc])
+        row = {name: doc[name] for name in ("source", "reason", "place", "why", "received")}
+        return {"id": identity, **row, "message": None if raw is None else raw.decode(errors="replace")}
+
+    def naming(self, values: set[str]) -> Iterator[tuple[str, bytes]]:
+        """(id, what was sent) of the entries that hold one of these identifiers anywhere, in any case of letters."""
+        wanted = _any_of(values)
+        page: list[dict[str, Any]] = []
+        for doc in self._entries.find({}, batch_size=PAGE):
+            page.append(doc)
+            if len(page) == PAGE:
+                yield from self._matching(page, wanted)
+                page = []
+        yield from self._matching(page, wanted)
+
+    def remove(self, identities: Sequence[str]) -> int:
+        """How many are gone."""
+        return self._entries.delete_many({"_id": {"$in": list(identities)}}).deleted_count
+
+    def _matching(self, page: list[dict[str, Any]], wanted: "Callable[[bytes], bool]") -> Iterator[tuple[str, bytes]]:
+        for doc, raw in zip(page, self._opened(page), strict=True):
+            if raw is not None and wanted(raw):
+                yield doc["_id"], raw
+
+    def _opened(self, page: Sequence[dict[str, Any]]) -> list[bytes | None]:
+        return self._keyring.open([Sealed(doc["holder"], RAW, doc["_id"], bytes(doc["sealed"])) for doc in page])
+
+
+def held_by(source: str, received: int) -> str:
+    """The pseudo-subject whose key seals a source's quarantine of one day."""
+    return f"source:{source}:{datetime.fromtimestamp(received / 1000, UTC):%Y-%m-%d}"
+
+
+def _entry(source: str, holder: str, received: int, each: SetAside, sealed: bytes) -> dict[str, Any]:
+    return {
+        "source": source,
+        "holder": holder,
+        "reason": each.code,
+        "place": each.place,
+        "why": each.why,
+        "received": received,
+        "sealed": Binary(sealed),
+    }
+
+
+def _any_of(values: set[str]) -> "Callable[[bytes], bool]":
+    """Tells whether raw JSON names one of the values; a value that was cut off is found by its beginning."""
+    lowered = {value.strip().lower() for value in values if value.strip()}
+
+    def named(raw: bytes) -> bool:
+        try:
+            return not lowered.isdisjoint(_leaves(orjson.loads(raw)))
+        except orjson.JSONDecodeError:
+            text = raw.decode(errors="replace").lower()
+            return any(value in text for value in lowered)
+
+    return named
+
+
+def _leaves(value: object) -> Iterator[str]:
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, dict):
+            stack.extend(each.values())
+        elif isinstance(each, list):
+            stack.extend(each)
+        elif isinstance(each, (str, int)):
+            yield from _written(str(each).strip().lower())
+
+
+def _written(text: str) -> Iterator[str]:
+    """A value as it may be compared: as it is, and a telephone number without what separates its digits."""
+    yield text
+    if text.startswith("+"):
+        yield "+" + "".join(each for each in text if each.isdigit())

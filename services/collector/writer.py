@@ -1,0 +1,222 @@
+"""The edge's writer: one thread that groups what arrives together into one append.
+
+While a group is being committed the next one gathers, so the busier it is, the larger the groups are and
+the less an event costs. Nobody is told of success before the commit (majority, journal).
+"""
+
+import enum
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import structlog
+from contracts.streams import TRACKING
+from prometheus_client import Counter, Gauge, Histogram
+from pymongo.errors import PyMongoError
+from services.collector.domain.intake import Accepted, Intake
+from services.collector.store import QuarantineStore
+from shared.errors import SubjectsFenced, Unavailable
+from shared.eventlog import EventLog, NewEvent
+from shared.keyring import ORDINARY, SENSITIVE, Identifier, Keyring, Sealing, new_id
+
+MOST_WAITING: Final = 20_000
+"""Events that may wait in memory; with more the edge answers 503."""
+MOST_WAITING_BYTES: Final = 128_000_000
+BIGGEST_GROUP: Final = 1_000
+"""Events in one append, unless a single request holds more."""
+ATTEMPTS: Final = 5
+"""At an append whose subjects were erased meanwhile."""
+
+EVENTS: Final = Counter("samla_collector_events_total", "Messages by what became of them", ["outcome"])
+GROUP: Final = Histogram("samla_collector_group_events", "Events in an append", buckets=(1, 3, 10, 30, 100, 300, 1000))
+SECONDS: Final = Histogram("samla_collector_append_seconds", "Time of an append")
+WAITING: Final = Gauge("samla_collector_waiting_events", "Events that wait to be appended")
+
+logger = structlog.get_logger(__name__)
+
+
+class Outcome(enum.Enum):
+    """What became of a request."""
+
+    DURABLE = "durable"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+
+
+class Work(NamedTuple):
+    """A request's messages on their way into the log."""
+
+    source: str
+    received: int
+    correlation: str
+    intake: Intake
+    bytes: int
+    done: Callable[[Outcome], None]
+    """Called in the writer's thread."""
+
+    @property
+    def events(self) -> int:
+        """How many messages it holds."""
+        return len(self.intake.accepted) + len(self.intake.set_aside)
+
+
+class Item(NamedTuple):
+    """One message on its way, with what its request says about it."""
+
+    source: str
+    received: int
+    correlation: str
+    message: Accepted
+
+
+class Appender:
+    """Turns messages into sealed events and appends them."""
+
+    def __init__(self, log: EventLog, keyring: Keyring, quarantine: QuarantineStore) -> None:
+        self._log = log
+        self._keyring = keyring
+        self._quarantine = quarantine
+
+    def write(self, group: Sequence[Work]) -> None:
+        """Everything of the group is durable, or nothing may be believed to be. Raises what failed."""
+        for work in group:
+            self._quarantine.add(work.source, work.received, work.intake.set_aside)
+            for each in work.intake.set_aside:
+                EVENTS.labels(f"quarantined_{each.code}").inc()
+        self._append([Item(work.source, work.received, work.correlation, each) for work in group for each in work.intake.accepted])
+
+    def _append(self, items: list[Item]) -> None:
+        allowed = self._without_suppressed(items)
+        EVENTS.labels("suppressed").inc(len(items) - len(allowed))
+        for attempt in range(ATTEMPTS):
+            try:
+                places = self._log.append(TRACKING, self._sealed(allowed))
+            except SubjectsFenced as error:
+                if attempt == ATTEMPTS - 1:
+                    raise Unavailable("subjects are being erased; try again") from error
+                # They are erased by now: who is known by these identifiers from here on is somebody new.
+                self._keyring.evict(error.subjects)
+                continue
+            duplicates = sum(each.duplicate for each in places)
+            EVENTS.labels("duplicate").inc(duplicates)
+            EVENTS.labels("accepted").inc(len(places) - duplicates)
+            return
+
+    def _without_suppressed(self, items: list[Item]) -> list[Item]:
+        """Without messages about people who are not to be taken in again."""
+        identifiers = list({pair for item in items for pair in item.message.identifiers})
+        suppressed = self._keyring.suppressed(identifiers)
+        return items if not suppressed else [item for item in items if suppressed.isdisjoint(item.message.identifiers)]
+
+    def _sealed(self, items: list[Item]) -> list[NewEvent]:
+        subjects = self._subjects(items)
+        ids = [
+            self._keyring.event_id(item.source, item.message.message_id, subject)
+            for item, subject in zip(items, subjects, strict=True)
+        ]
+        sealings = []
+        for item, subject, identity in zip(items, subjects, ids, strict=True):
+            sealings.append(Sealing(subject, ORDINARY, identity, item.message.ordinary))
+            if item.message.sensitive is not None:
+                sealings.append(Sealing(subject, SENSITIVE, identity, item.message.sensitive))
+        texts = iter(self._keyring.seal(sealings))
+        return [
+            _event(item, subject, identity, texts)
+            for item, subject, identity in zip(items, subjects, ids, strict=True)
+        ]
+
+    def _subjects(self, items: list[Item]) -> list[str]:
+        primaries: list[Identifier | None] = [
+            item.message.identifiers[0] if item.message.identifiers else None for item in items
+        ]
+        known = self._keyring.subjects_of(list({each for each in primaries if each is not None}), create=True)
+        return [(known[each] if each is not None else None) or new_id() for each in primaries]
+
+
+def _event(item: Item, subject: str, identity: str, texts: Any) -> NewEvent:
+    sealed = {ORDINARY: next(texts)}
+    if item.message.sensitive is not None:
+        sealed[SENSITIVE] = next(texts)
+    return NewEvent(
+        id=identity,
+        type=item.message.type,
+        source=item.source,
+        subject=subject,
+        time=item.received,
+        sealed=sealed,
+        correlation=item.correlation,
+    )
+
+
+class Writer(threading.Thread):
+    """The thread. `submit` never waits; `stop` ends it after what it has taken."""
+
+    def __init__(self, appender: Appender) -> None:
+        super().__init__(name="writer", daemon=True)
+        self._appender = appender
+        self._waiting: deque[Work] = deque()
+        self._events = 0
+        self._bytes = 0
+        self._something = threading.Condition()
+        self._stopping = False
+
+    def submit(self, work: Work) -> bool:
+        """Whether there was room for it."""
+        with self._something:
+            if self._stopping or self._events + work.events > MOST_WAITING or self._bytes > MOST_WAITING_BYTES:
+                return False
+            self._waiting.append(work)
+            self._count(work, 1)
+            self._something.notify()
+            return True
+
+    def stop(self) -> None:
+        """Writes what waits, then ends."""
+        with self._something:
+            self._stopping = True
+            self._something.notify()
+
+    def run(self) -> None:
+        """Until stopped."""
+        while group := self._take():
+            WAITING.set(self._events)
+            GROUP.observe(sum(work.events for work in group))
+            with SECONDS.time():
+                self._write(group)
+
+    def _take(self) -> list[Work]:
+        """The next group; empty once stopped."""
+        with self._something:
+            while not self._waiting and not self._stopping:
+                self._something.wait()
+            group, events = [], 0
+            while self._waiting and (not group or events + self._waiting[0].events <= BIGGEST_GROUP):
+                work = self._waiting.popleft()
+                events += work.events
+                self._count(work, -1)
+                group.append(work)
+            return group
+
+    def _count(self, work: Work, sign: int) -> None:
+        self._events += sign * work.events
+        self._bytes += sign * work.bytes
+
+    def _write(self, group: Sequence[Work]) -> None:
+        """Where a group fails for another reason than a server that is away, its halves are tried."""
+        try:
+            self._appender.write(group)
+            outcome = Outcome.DURABLE
+        except (Unavailable, PyMongoError, OSError) as error:
+            logger.warning("nothing can be appended", error=type(error).__name__, requests=len(group))
+            outcome = Outcome.UNAVAILABLE
+        except Exception as error:
+            if len(group) > 1:
+                middle = len(group) // 2
+                self._write(group[:middle])
+                self._write(group[middle:])
+                return
+            logger.error("a request cannot be written", error=type(error).__name__, correlation=group[0].correlation)
+            outcome = Outcome.FAILED
+        for work in group:
+            work.done(outcome)
