@@ -46,7 +46,7 @@ class Checkpoints(Protocol):
     def at(self, place: Place) -> int:
         """The last position handled; 0 at the start. Raises Unavailable."""
 
-    def all(self) -> dict[Place, int]:
+    def all(self, session: Any = None) -> dict[Place, int]:
         """Every checkpoint there is."""
 
     def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
@@ -73,12 +73,13 @@ class MongoCheckpoints:
     def __init__(self, db: "Database[Any]") -> None:
         self._checkpoints = db["checkpoints"]
         self._parked = db["parked"]
-        self._db = db
+        self._guard = db["guard_of_rebuild"]
 
     def setup(self) -> None:
         """Makes the collections: a transaction must not have to."""
         self._parked.create_index([("time", 1)], name="time")
         self._checkpoints.create_index([("subscription", 1)], name="subscription")
+        self._guard.update_one({"_id": "guard"}, {"$setOnInsert": {"held": False}}, upsert=True)
 
     def at(self, place: Place) -> int:
         """The last position handled."""
@@ -88,16 +89,42 @@ class MongoCheckpoints:
                 self._start(place)
         except PyMongoError as error:
             raise Unavailable(f"checkpoint {_name(place)} cannot be read: {type(error).__name__}") from error
-        return int(found["position"]) if found else 0
+        position = int(found["position"]) if found else 0
+        if position < 0:
+            raise Unavailable(f"{_name(place)} is held up by a rebuild; should that have ended, run it again")
+        return position
+
+    def hold(self) -> None:
+        """Marks every checkpoint, so that no batch can commit, not even one that is under way: each becomes
+        negative, which is no position that anybody has read. Held ones stay held."""
+        self._hold_guard(True)
+        held = [{"$set": {"position": {"$subtract": [-1, "$position"]}}}]
+        self._checkpoints.update_many({"position": {"$gte": 0}}, held)
+
+    def release(self) -> None:
+        """Ends `hold`: the positions are what they were."""
+        back = [{"$set": {"position": {"$subtract": [-1, "$position"]}}}]
+        self._checkpoints.update_many({"position": {"$lt": 0}}, back)
+        self._hold_guard(False)
+
+    def guard(self, within: Transaction) -> None:
+        """For transactions that move no checkpoint: raises Unavailable during a rebuild, and conflicts with
+        the beginning of one."""
+        seen = self._guard.update_one({"_id": "guard", "held": False}, {"$inc": {"turns": 1}}, session=within.session)
+        if seen.matched_count != 1:
+            raise Unavailable("held up by a rebuild; should that have ended, run it again")
+
+    def _hold_guard(self, held: bool) -> None:
+        self._guard.update_one({"_id": "guard"}, {"$set": {"held": held}}, upsert=True)
 
     def _start(self, place: Place) -> None:
         """Made once, so that moving it is always an update that two instances conflict on."""
         fresh = {**place._asdict(), "position": Int64(0)}
         self._checkpoints.bulk_write([UpdateOne({"_id": _name(place)}, {"$setOnInsert": fresh}, upsert=True)])
 
-    def all(self) -> dict[Place, int]:
-        """Every checkpoint there is."""
-        return {_place(doc): int(doc["position"]) for doc in self._checkpoints.find()}
+    def all(self, session: Any = None) -> dict[Place, int]:
+        """Every checkpoint there is; as of a snapshot session, if one is given."""
+        return {_place(doc): _read(doc) for doc in self._checkpoints.find({}, session=session)}
 
     def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
         """Moves a checkpoint that is still at `old`."""
@@ -137,7 +164,7 @@ class MemoryCheckpoints:
         """The last position handled."""
         return self._positions.get(place, 0)
 
-    def all(self) -> dict[Place, int]:
+    def all(self, session: Any = None) -> dict[Place, int]:
         """Every checkpoint there is."""
         return dict(self._positions)
 
@@ -171,3 +198,9 @@ def _name(place: Place) -> str:
 
 def _place(document: Mapping[str, Any]) -> Place:
     return Place(document["subscription"], document["stream"], document["partition"])
+
+
+def _read(document: Mapping[str, Any]) -> int:
+    """The position, also of a checkpoint that is held."""
+    position = int(document["position"])
+    return position if position >= 0 else -1 - position

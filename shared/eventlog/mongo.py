@@ -194,11 +194,11 @@ class MongoEventLog:
         except PyMongoError as error:
             raise Unavailable(f"stream {stream} cannot be read: {type(error).__name__}") from error
 
-    def heads(self, stream: str) -> dict[int, int]:
-        """Partition -> its last position."""
+    def heads(self, stream: str, session: Any = None) -> dict[int, int]:
+        """Partition -> its last position; as of a snapshot session, if one is given."""
         names = {_counter(stream, each): each for each in range(self._streams[stream])}
         try:
-            found = list(self._db["counters"].find({"_id": {"$in": list(names)}}))
+            found = list(self._db["counters"].find({"_id": {"$in": list(names)}}, session=session))
         except PyMongoError as error:
             raise Unavailable(f"heads of {stream} cannot be read: {type(error).__name__}") from error
         return {names[doc["_id"]]: int(doc["position"]) for doc in found}

@@ -1,0 +1,69 @@
+"""What the profile service says: the events of the stream `profile` (what changed, no values), and its RPCs."""
+
+from typing import Any, Final, TypedDict
+
+from marshmallow import Schema, fields
+
+from contracts.envelope import ID
+
+CHANGED: Final = "profile.changed.v1"
+MERGED: Final = "profile.merged.v1"
+
+EVERYTHING: Final = "*"
+"""Among the names: anything may have changed."""
+
+
+class Changed(Schema):
+    """Something is known now that was not. Which, is sealed (`Names`) under the profile's own key."""
+
+    profile = fields.String(required=True, validate=ID, metadata={"description": "also the envelope's subject"})
+
+
+class Names(Schema):
+    """What is sealed as `ordinary` in `profile.changed.v1`."""
+
+    names = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, sensitive, or *"},
+    )
+
+
+class Merged(Schema):
+    """A profile is a part of another from now on. The envelope's subject is `into`."""
+
+    into = fields.String(required=True, validate=ID)
+    # `from` is a word of Python's.
+    locals()["from"] = fields.String(required=True, validate=ID)
+
+
+EVENTS: Final[dict[str, type[Schema]]] = {CHANGED: Changed, MERGED: Merged}
+"""Event type -> schema of its data."""
+
+Facts = dict[str, Any]
+"""A state as JSON: {"ids", "traits", "events", "opinions"}, see services/profile/README.md:
+
+ids       {kind: {value: [first seen ms, last seen ms, event, source]}}
+traits    {name: {party: [ms, event, value, source]}}
+events    {name: [count, first ms, last ms, {minute: count}, {currency: {minute: minor units}}]}
+opinions  {key: {party: [ms, event, {...}, source]}}
+"""
+
+
+class Known(TypedDict, total=False):
+    """An entry of `facts()`."""
+
+    profile: str
+    facts: Facts
+    merged_into: str
+
+
+RPCS: Final[dict[str, str]] = {
+    "facts": "(profiles) -> {profile: {profile, facts} | {merged_into} | None}",
+    "scan": "(after, limit) -> {profiles: {profile: facts}, after}; after is None at the end",
+    "show": "(profile, as_of?, sensitive?) -> the profile's four parts, each value with its provenance, or None",
+    "timeline": "(profile, limit?) -> [{time, what, details, source, party, event}], latest first",
+    "everything": "(profile) -> {states, events, sensitive}: what an export holds",
+    "stats": "() -> {profiles, subjects, merges}",
+}
+"""RPC of the service `profile` -> its arguments and reply."""

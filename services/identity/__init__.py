@@ -1,0 +1,1 @@
+"""Identity: which identifiers are one person."""

@@ -1,0 +1,1 @@
+"""Pure: the graph, what is decided about it, and how decisions change it."""

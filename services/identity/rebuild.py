@@ -1,0 +1,58 @@
+"""The graph from the log: `python -m services.identity.rebuild [--verify] [--json]`."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.streams import IDENTITY
+from services.identity.domain.graph import involved
+from services.identity.store import IdentityStore
+from shared.eventlog import Event
+from shared.rebuild import Rows, Tools, Upto, run
+
+
+class IdentityProjection:
+    """See shared.rebuild.Projection. Identity's decisions are folded, not decided again."""
+
+    def upto(self, tools: Tools, handled: Upto, session: Any) -> Mapping[tuple[str, int], int]:
+        """The graph is written in the transaction that appends: live is at the head of the stream."""
+        return {(IDENTITY, partition): at for partition, at in tools.log.heads(IDENTITY, session).items()}
+
+    def live(self, tools: Tools, session: Any) -> Rows:
+        """People and links."""
+        return IdentityStore(tools.db).rows(session)
+
+    def fold(self, tools: Tools, upto: Upto) -> int:
+        """Page by page, each on the part of the graph that it is about."""
+        store = IdentityStore(tools.db, beside=True)
+        store.setup()
+        count = 0
+        for page in tools.events(IDENTITY, upto):
+            _fold(store, page, tools)
+            count += len(page)
+        return count
+
+    def beside(self, tools: Tools) -> Rows:
+        """What was folded."""
+        return IdentityStore(tools.db, beside=True).rows()
+
+    def swap(self, tools: Tools) -> None:
+        """The rebuilt graph becomes the live one."""
+        IdentityStore(tools.db).replace_with(IdentityStore(tools.db, beside=True))
+
+    def clear(self, tools: Tools) -> None:
+        """Drops what was made beside."""
+        IdentityStore(tools.db, beside=True).drop()
+
+
+def _fold(store: IdentityStore, page: list[Event], tools: Tools) -> None:
+    profiles, subjects = involved((event.type, event.data) for event in page)
+    graph = store.load(subjects, profiles)
+    for event in page:
+        graph.evolve(event.type, event.data, event.time)
+    version = store.version()
+    tools.transactor.run(lambda within: store.save(graph, version, within))
+
+
+if __name__ == "__main__":
+    sys.exit(run(IdentityProjection(), "identity", sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""From tracking events to decisions, and from erasures to a graph without those who are erased."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from contracts.identity import ERASED
+from contracts.streams import IDENTITY
+from services.identity.domain.decide import Found, decide
+from services.identity.domain.graph import Fact, Graph
+from services.identity.store import IdentityStore
+from shared.consumer import Finish, Output
+from shared.eventlog import Event, NewEvent, derive_id, latest_causes
+from shared.eventlog.sealed import open_events
+from shared.keyring import Identifier, Keyring
+from shared.transaction import Transaction
+
+SERVICE: Final = "identity"
+SUBJECTS_ERASED: Final = "privacy.subjects_erased.v1"
+
+
+class Resolver:
+    """What identity's two subscriptions do; each method gives what runs in the transaction."""
+
+    def __init__(self, store: IdentityStore, keyring: Keyring) -> None:
+        self._store = store
+        self._keyring = keyring
+
+    def resolve(self, events: Sequence[Event]) -> Finish:
+        """Decides about the identifiers of tracking events."""
+        found = self._found(events)
+        version = self._store.version()
+        graph = self._store.load({each.subject for _, identifiers in found for each in identifiers})
+        self._forget_fenced(graph)
+        decided = [
+            (event, facts) for event, each in found if (facts := decide(graph, event.id, event.time, each))
+        ]
+        made = [new for event, facts in decided for new in _events(event, facts)]
+
+        def finish(within: Transaction) -> list[Output]:
+            if not made:
+                return []
+            self._store.save(graph, version, within)
+            return [(IDENTITY, made)]
+
+        return finish
+
+    def _forget_fenced(self, graph: Graph) -> None:
+        """Who is being erased is nobody's identity any more, though the erasure may not have come to us yet."""
+        gone = self._keyring.fenced([*graph.people, *graph.links])
+        graph.links = {
+            subject: profile for subject, profile in graph.links.items() if subject not in gone and profile not in gone
+        }
+
+    def _found(self, events: Sequence[Event]) -> list[tuple[Event, list[Found]]]:
+        """The identifiers of each event as subjects; erased events have none."""
+        bodies = open_events(self._keyring, events)
+        named: list[list[Identifier]] = [
+            [(kind, value) for kind, value in _identifiers(body)] if body else [] for body in bodies
+        ]
+        others = {pair for pairs in named for pair in pairs[1:]}
+        subjects = self._keyring.subjects_of(list(others), create=True)
+        fenced = self._keyring.fenced({each for each in subjects.values() if each} | {e.subject for e in events})
+        found = []
+        for event, body, pairs in zip(events, bodies, named, strict=True):
+            if body is None or event.subject in fenced:
+                continue
+            # The event's own subject is its first identifier's as of then; the table may have forgotten since.
+            if not pairs:
+                continue  # Nobody's: what came as identifiers was junk.
+            mine = [Found(pairs[0][0], event.subject)]
+            mine += [Found(pair[0], subject) for pair in pairs[1:] if (subject := subjects[pair]) and subject not in fenced]
+            found.append((event, mine))
+        return found
+
+    def forget(self, events: Sequence[Event]) -> Finish:
+        """Drops erased people."""
+        erasures = [event for event in events if event.type == SUBJECTS_ERASED]
+        version = self._store.version()
+        graph = self._store.load(
+            {subject for event in erasures for subject in _texts(event, "subjects")},
+            {profile for event in erasures for profile in _texts(event, "profiles")},
+        )
+        made = []
+        for event in erasures:
+            fact = Fact(ERASED, _text(event, "request"), _erased(event, graph))
+            graph.evolve(fact.type, fact.data, event.time)
+            made += _events(event, [fact])
+
+        def finish(within: Transaction) -> list[Output]:
+            if not made:
+                return []
+            self._store.save(graph, version, within)
+            return [(IDENTITY, made)]
+
+        return finish
+
+
+def _erased(event: Event, graph: Graph) -> dict[str, Any]:
+    profiles = set(_texts(event, "profiles"))
+    merged = {each for profile in profiles if profile in graph.people for each in graph.people[profile].merged}
+    members = {each for profile in profiles if profile in graph.people for each in graph.people[profile].members}
+    return {
+        "request": _text(event, "request"),
+        "profiles": sorted(profiles | merged),
+        "subjects": sorted({*_texts(event, "subjects"), *members}),
+    }
+
+
+def _identifiers(body: dict[str, object]) -> list[list[str]]:
+    found: Any = body.get("identifiers") or []
+    return [[str(kind), str(value)] for kind, value in found]
+
+
+def _events(cause: Event, facts: Sequence[Fact]) -> list[NewEvent]:
+    causes = latest_causes(cause.causes, {cause.place: cause.position})
+    return [
+        NewEvent(
+            id=derive_id(SERVICE, cause.id, number),
+            type=fact.type,
+            source=SERVICE,
+            subject=fact.subject,
+            time=cause.time,
+            data=fact.data,
+            causes=causes,
+            correlation=cause.correlation,
+        )
+        for number, fact in enumerate(facts)
+    ]
+
+
+def _text(event: Event, field: str) -> str:
+    return str(event.data[field])
+
+
+def _texts(event: Event, field: str) -> list[str]:
+    found: Any = event.data.get(field) or []
+    return [str(each) for each in found]

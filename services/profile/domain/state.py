@@ -1,0 +1,162 @@
+"""The fold: what a subject's events say, as a state that does not depend on their order.
+
+A state is a commutative merge (DESIGN law 6): sets with the first and last time, exact sums of integers,
+and for each party the last writer by (event time, event id). So any order, any batches and any grouping of
+the same events give the same state, and a profile is the merge of its subjects' states.
+
+The shapes are in contracts/profile.py; a change of them, or of what is folded, is a new FOLD_VERSION.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+FOLD_VERSION: Final = 1
+MINUTE_MS: Final = 60_000
+
+State = dict[str, Any]
+Body = Mapping[str, Any]
+
+OPINIONS: Final = frozenset(
+    {"Survey Answered", "Survey Completed", "Feedback Given", "Product Reviewed", "NPS Answered", "Review Submitted"}
+)
+"""Events that say what somebody thinks."""
+OPINION_KEYS: Final = ("question", "survey_id", "survey", "product_id", "product")
+OPINION_FIELDS: Final = ("answer", "rating", "score", "review_body", "comment", "question", "survey", "product_id")
+MONEY: Final = ("revenue", "total", "value", "amount")
+"""Where an event says what it was worth; the first that is there counts."""
+MINOR_DIGITS: Final = {"JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "UGX": 0, "BHD": 3, "KWD": 3, "OMR": 3, "TND": 3}
+"""Digits of a currency's minor unit, where it is not two (ISO 4217)."""
+MOST_MINOR: Final = 10**15
+
+
+def empty() -> State:
+    """Nothing is known."""
+    return {"ids": {}, "traits": {}, "events": {}, "opinions": {}}
+
+
+def state_of(body: Body, event: str) -> State:
+    """What one event says. `body` is an opened body of contracts/tracking.py; `event` is the event's id."""
+    time, party, source = body["time"], body["party"], body["source_name"]
+    state = empty()
+    for kind, value in body.get("identifiers", ()):
+        state["ids"].setdefault(kind, {})[value] = [time, time, event, source]
+    if body["type"] == "identify":
+        state["traits"] = {
+            name: {party: [time, event, value, source]} for name, value in body["traits"].items() if value is not None
+        }
+    name = body.get("event")
+    if name:
+        properties = body["properties"]
+        state["events"][name] = [1, time, time, {_minute(time): 1}, _money(properties, time)]
+        if name in OPINIONS:
+            said = {field: properties[field] for field in OPINION_FIELDS if field in properties}
+            state["opinions"][_opinion_key(name, properties)] = {party: [time, event, said, source]}
+    return state
+
+
+def _minute(time: int) -> str:
+    return str(time // MINUTE_MS)
+
+
+def _opinion_key(name: str, properties: Mapping[str, Any]) -> str:
+    return next((str(properties[key])[:200] for key in OPINION_KEYS if properties.get(key)), name)
+
+
+def _money(properties: Mapping[str, Any], time: int) -> dict[str, dict[str, int]]:
+    """{currency: {minute: minor units}}; nothing without a currency, or where it is no amount."""
+    currency = properties.get("currency")
+    amount = next((properties[name] for name in MONEY if properties.get(name) is not None), None)
+    if not isinstance(currency, str) or len(currency) != 3 or amount is None or isinstance(amount, bool):
+        return {}
+    minor = minor_units(amount, currency.upper())
+    return {} if minor is None else {currency.upper(): {_minute(time): minor}}
+
+
+def minor_units(amount: object, currency: str) -> int | None:
+    """An amount in the currency's minor unit (cents), rounded half to even; None where it is no amount."""
+    try:
+        exact = Decimal(str(amount)).scaleb(MINOR_DIGITS.get(currency, 2))
+        minor = int(exact.to_integral_value())
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+    return minor if abs(minor) <= MOST_MINOR else None
+
+
+# Merging
+
+
+def merge(into: State, more: State) -> State:
+    """The state of both together, in `into` (which is changed). Commutative and associative."""
+    for part, join in _JOINS.items():
+        have = into[part]
+        for key, value in more[part].items():
+            have[key] = join(have[key], value) if key in have else value
+    return into
+
+
+def merged(states: Iterable[State]) -> State:
+    """All of them together; they are left as they are."""
+    whole = empty()
+    for state in states:
+        merge(whole, copied(state))
+    return whole
+
+
+def copied(state: State) -> State:
+    """A copy that merging may change."""
+    return {
+        "ids": {kind: dict(values) for kind, values in state["ids"].items()},
+        "traits": {name: dict(parties) for name, parties in state["traits"].items()},
+        "events": {
+            name: [*event[:3], dict(event[3]), {currency: dict(sums) for currency, sums in event[4].items()}]
+            for name, event in state["events"].items()
+        },
+        "opinions": {key: dict(parties) for key, parties in state["opinions"].items()},
+    }
+
+
+def _join_ids(have: dict[str, list[Any]], more: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    for value, seen in more.items():
+        mine = have.get(value)
+        if mine is None:
+            have[value] = seen
+            continue
+        # Where it is from: the event that said it first.
+        first = mine if (mine[0], mine[2]) <= (seen[0], seen[2]) else seen
+        have[value] = [first[0], max(mine[1], seen[1]), first[2], first[3]]
+    return have
+
+
+def _join_latest(have: dict[str, list[Any]], more: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The last writer of each party, by (event time, event id)."""
+    for party, said in more.items():
+        mine = have.get(party)
+        if mine is None or (mine[0], mine[1]) < (said[0], said[1]):
+            have[party] = said
+    return have
+
+
+def _join_events(have: list[Any], more: list[Any]) -> list[Any]:
+    _add(have[3], more[3])
+    for currency, sums in more[4].items():
+        _add(have[4].setdefault(currency, {}), sums)
+    return [have[0] + more[0], min(have[1], more[1]), max(have[2], more[2]), have[3], have[4]]
+
+
+def _add(have: dict[str, int], more: dict[str, int]) -> None:
+    for minute, number in more.items():
+        have[minute] = have.get(minute, 0) + number
+
+
+_JOINS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "ids": _join_ids,
+    "traits": _join_latest,
+    "events": _join_events,
+    "opinions": _join_latest,
+}
+
+
+def names_of(state: State) -> set[str]:
+    """What a state says something about: `traits.plan`, `events.Order Completed` ..."""
+    return {f"{part}.{key}" for part in _JOINS for key in state[part]}

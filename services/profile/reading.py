@@ -1,0 +1,119 @@
+"""Profiles, read: facts for machines, a card for people, a timeline, and everything for an export."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
+
+from contracts.profile import Facts, Known
+from contracts.streams import TRACKING
+from services.profile.domain.state import empty, merge, merged, state_of
+from services.profile.domain.view import latest, line_of, view_of, with_ids
+from services.profile.store import CLASSES, ProfileStore, Subject
+from shared.eventlog import Event, EventLog
+from shared.eventlog.sealed import Body, open_events
+from shared.keyring import ORDINARY, SENSITIVE, Keyring
+
+PAGE: Final = 500
+
+
+class Reading:
+    """See the module's text."""
+
+    def __init__(self, store: ProfileStore, log: EventLog, keyring: Keyring) -> None:
+        self._store = store
+        self._log = log
+        self._keyring = keyring
+
+    def facts(self, profiles: Collection[str]) -> dict[str, Known | None]:
+        """What is known of each; ordinary data only."""
+        subjects = self._store.of_profiles(profiles)
+        moved = self._store.merged_into([each for each in profiles if each not in subjects])
+        states = {
+            profile: merged(each.states[ORDINARY] for each in of if ORDINARY in each.states)
+            for profile, of in subjects.items()
+        }
+        known: dict[str, Known | None] = {each: None for each in profiles}
+        known |= {profile: {"merged_into": into} for profile, into in moved.items()}
+        known |= {profile: {"profile": profile, "facts": facts} for profile, facts in self._theirs(states).items()}
+        return known
+
+    def _theirs(self, states: dict[str, Facts]) -> dict[str, Facts]:
+        """The states with only those identifiers that are the person's by identity's decisions: an e-mail
+        that was set aside is in the events, but it is somebody else's."""
+        pairs = {(kind, value) for each in states.values() for kind, values in each["ids"].items() for value in values}
+        subjects = self._keyring.subjects_of(list(pairs), create=False)
+        owners = self._store.owners([each for each in subjects.values() if each])
+        owner = {pair: owners.get(subject) for pair, subject in subjects.items() if subject}
+        return {profile: _only(state, owner, profile) for profile, state in states.items()}
+
+    def scan(self, after: str, limit: int) -> dict[str, Any]:
+        """A page of all profiles."""
+        page = self._store.page(after, limit)
+        found = self.facts(page)
+        return {
+            "profiles": {name: each["facts"] for name in page if (each := found[name]) and "facts" in each},
+            "after": page[-1] if len(page) == limit else None,
+        }
+
+    def show(self, profile: str, as_of: int | None, sensitive: bool) -> dict[str, Any] | None:
+        """A profile's four parts: as of now, or of what had happened by an instant (ms)."""
+        at = self._store.merged_into([profile]).get(profile, profile)
+        subjects = self._store.of_profiles([at]).get(at)
+        if not subjects:
+            return None
+        if as_of is None:
+            states = [each.states[ORDINARY] for each in subjects if ORDINARY in each.states]
+            special = [each.states[SENSITIVE] for each in subjects if SENSITIVE in each.states]
+        else:
+            states = [self._as_of(subjects, as_of, ORDINARY)]
+            special = [self._as_of(subjects, as_of, SENSITIVE)]
+        view = view_of(at, self._theirs({at: merged(states)})[at])
+        if sensitive:
+            view["sensitive"] = view_of(at, merged(special))
+        return view
+
+    def _as_of(self, subjects: Sequence[Subject], as_of: int, cls: str) -> dict[str, Any]:
+        state = empty()
+        for event, body in self._bodies(subjects, cls):
+            if isinstance(body["time"], int) and body["time"] <= as_of:
+                merge(state, state_of(body, event.id))
+        return state
+
+    def timeline(self, profile: str, limit: int) -> list[dict[str, Any]]:
+        """What the person did, latest first."""
+        return latest((line_of(body, event.id) for event, body in self._bodies(self._subjects(profile))), limit)
+
+    def everything(self, profile: str) -> dict[str, Any]:
+        """What an export holds: the profile, and every event as it stands in the log."""
+        subjects = self._subjects(profile)
+        return {
+            "profile": self.show(profile, None, sensitive=True),
+            "events": [
+                {"id": event.id, "received": event.time, "class": cls, **body}
+                for cls in CLASSES
+                for event, body in self._bodies(subjects, cls)
+            ],
+        }
+
+    def _subjects(self, profile: str) -> list[Subject]:
+        at = self._store.merged_into([profile]).get(profile, profile)
+        return self._store.of_profiles([at]).get(at, [])
+
+    def _bodies(self, subjects: Sequence[Subject], cls: str = ORDINARY) -> Iterator[tuple[Event, Body]]:
+        """Every event of the subjects that has not been erased, with its body."""
+        for subject in subjects:
+            at = 0
+            while page := self._log.read_subject(TRACKING, subject.id, at, PAGE):
+                at = page[-1].position
+                for event, body in zip(page, open_events(self._keyring, page, cls), strict=True):
+                    if body is not None:
+                        yield event, body
+
+
+def _only(state: Facts, owner: dict[tuple[str, str], str | None], profile: str) -> Facts:
+    mine = {
+        (kind, value)
+        for kind, values in state["ids"].items()
+        for value in values
+        if owner.get((kind, value)) == profile
+    }
+    return with_ids(state, mine)

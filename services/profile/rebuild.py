@@ -1,0 +1,105 @@
+"""Profiles from the log: `python -m services.profile.rebuild [--verify] [--json]`."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from contracts import identity
+from contracts.streams import IDENTITY, TRACKING
+from services.profile.domain.state import empty, merge
+from services.profile.folding import deltas_of
+from services.profile.store import ProfileStore, States
+from shared.eventlog import Event
+from shared.rebuild import Rows, Tools, Upto, run
+
+MOST_IN_MEMORY: Final = 20_000
+"""Subjects whose states are gathered before they are written; all of a subject's events lie in one partition."""
+WRITTEN: Final = 1_000
+
+
+class ProfileProjection:
+    """See shared.rebuild.Projection."""
+
+    def upto(self, tools: Tools, handled: Upto, session: Any) -> Mapping[tuple[str, int], int]:
+        """As far as the service's checkpoints."""
+        return handled
+
+    def live(self, tools: Tools, session: Any) -> Rows:
+        """States and merges."""
+        return ProfileStore(tools.db, tools.keyring).rows(session)
+
+    def fold(self, tools: Tools, upto: Upto) -> int:
+        """States first, then whose they are."""
+        store = ProfileStore(tools.db, tools.keyring, beside=True)
+        store.setup()
+        return _fold_states(store, tools, upto) + _follow_identity(store, tools, upto)
+
+    def beside(self, tools: Tools) -> Rows:
+        """What was folded."""
+        return ProfileStore(tools.db, tools.keyring, beside=True).rows()
+
+    def swap(self, tools: Tools) -> None:
+        """The rebuilt states become the live ones."""
+        ProfileStore(tools.db, tools.keyring).replace_with(ProfileStore(tools.db, tools.keyring, beside=True))
+
+    def clear(self, tools: Tools) -> None:
+        """Drops what was made beside."""
+        ProfileStore(tools.db, tools.keyring, beside=True).drop()
+
+
+def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
+    count = 0
+    gathered: dict[str, States] = {}
+    for page in tools.events(TRACKING, upto):
+        count += len(page)
+        for subject, delta in deltas_of(tools.keyring, page).items():
+            have = gathered.setdefault(subject, {})
+            for cls, state in delta.items():
+                have[cls] = merge(have.get(cls) or empty(), state)
+        if len(gathered) > MOST_IN_MEMORY:
+            _write(store, tools, gathered)
+            gathered = {}
+    _write(store, tools, gathered)
+    return count
+
+
+def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> None:
+    """Together with what of the same subjects was written before."""
+    subjects = sorted(gathered)
+    for start in range(0, len(subjects), WRITTEN):
+        page = subjects[start : start + WRITTEN]
+        gone = tools.keyring.fenced(page)
+        living = [each for each in page if each not in gone]
+        for subject, known in store.load(living).items():
+            for cls, state in known.states.items():
+                gathered[subject][cls] = merge(gathered[subject].get(cls) or empty(), state)
+        store.save({each: gathered[each] for each in living})
+
+
+def _follow_identity(store: ProfileStore, tools: Tools, upto: Upto) -> int:
+    count = 0
+    for page in tools.events(IDENTITY, upto):
+        count += len(page)
+        _follow(store, tools, page)
+    return count
+
+
+def _follow(store: ProfileStore, tools: Tools, page: list[Event]) -> None:
+    named = {str(event.data[name]) for event in page for name in ("profile", "subject", "into") if name in event.data}
+    gone = tools.keyring.fenced(named)
+    owners: dict[str, str] = {}
+    for event in page:
+        data = event.data
+        if gone.intersection(str(data[name]) for name in ("profile", "subject", "into") if name in data):
+            continue
+        if event.type in (identity.CREATED, identity.ATTACHED):
+            owners[str(data["subject"])] = str(data["profile"])
+        elif event.type == identity.MERGED:
+            store.give(owners)
+            owners = {}
+            store.merge(str(data["profile"]), str(data["into"]))
+    store.give(owners)
+
+
+if __name__ == "__main__":
+    sys.exit(run(ProfileProjection(), "profile", sys.argv[1:]))

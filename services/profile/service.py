@@ -1,0 +1,88 @@
+"""The nameko service `profile`."""
+
+from typing import Any
+
+from contracts.profile import Known
+from contracts.streams import IDENTITY, PRIVACY, TRACKING
+from nameko.rpc import rpc
+from services.profile.folding import Folding
+from services.profile.reading import Reading
+from services.profile.store import ProfileStore
+from shared.consumer import Finish
+from shared.eventlog import Event
+from shared.runtime import Runtime
+from shared.service import Service
+from shared.subscription import subscribe
+
+MOST_LINES = 10_000
+MOST_PROFILES = 1_000
+
+
+class Parts:
+    """What the service is made of."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.states = ProfileStore(runtime.db, runtime.keyring)
+        self.states.setup()
+        self.folding = Folding(self.states, runtime.log, runtime.keyring)
+        self.reading = Reading(self.states, runtime.log, runtime.keyring)
+
+
+class ProfileService(Service):
+    """What is known of a person now, or was known at any instant."""
+
+    name = "profile"
+    store: Parts
+
+    @classmethod
+    def make_store(cls, runtime: Runtime) -> Parts:
+        """Made before anything starts."""
+        return Parts(runtime)
+
+    @subscribe("profile.states", stream=TRACKING)
+    def on_tracking(self, events: list[Event]) -> Finish:
+        """Events become states."""
+        return self.store.folding.fold(events)
+
+    @subscribe("profile.people", stream=IDENTITY)
+    def on_identity(self, events: list[Event]) -> Finish:
+        """States become people's."""
+        return self.store.folding.follow(events)
+
+    @subscribe("profile.erasures", stream=PRIVACY)
+    def on_privacy(self, events: list[Event]) -> Finish:
+        """Erased people's states are dropped."""
+        return self.store.folding.forget(events)
+
+    @rpc
+    def facts(self, profiles: list[str]) -> dict[str, Known | None]:
+        """What is known of these profiles; ordinary data only."""
+        return self.store.reading.facts(profiles)
+
+    @rpc
+    def scan(self, after: str | None = None, limit: int = 200) -> dict[str, Any]:
+        """A page of all profiles with their facts."""
+        return self.store.reading.scan(after or "", max(1, min(limit, MOST_PROFILES)))
+
+    @rpc
+    def show(self, profile: str, as_of: int | None = None, sensitive: bool = False) -> dict[str, Any] | None:
+        """A profile's four parts, each value with its provenance."""
+        return self.store.reading.show(profile, as_of, sensitive)
+
+    @rpc
+    def timeline(self, profile: str, limit: int = 20) -> list[dict[str, Any]]:
+        """What the person did, latest first."""
+        return self.store.reading.timeline(profile, max(1, min(limit, MOST_LINES)))
+
+    @rpc
+    def everything(self, profile: str) -> dict[str, Any]:
+        """All that is held of a person, for an export."""
+        return self.store.reading.everything(profile)
+
+    @rpc
+    def stats(self) -> dict[str, int]:
+        """Profiles, subjects, merges."""
+        return self.store.states.counts()
+
+
+SERVICE = ProfileService
