@@ -39,6 +39,7 @@ class Policy:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.version: int = document["version"]
         self.law: str = document["law"]
+        self.document = document
         self._traits = _by_name(document, "traits")
         self._events = _by_name(document, "events")
         self._products = _by_name(document, "products")

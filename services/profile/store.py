@@ -11,6 +11,7 @@ import orjson
 from bson.binary import Binary
 from pymongo import ASCENDING, UpdateMany, UpdateOne
 from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from services.profile.domain.state import FOLD_VERSION, State
 from shared.errors import Poison
@@ -42,7 +43,8 @@ class ProfileStore:
 
     def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
         end = "_rebuilt" if beside else ""
-        options = {"write_concern": WriteConcern(w=1)} if beside else {}
+        # Beside, nothing is durable before it is put in place; so it must be read as it was written.
+        options: dict[str, Any] = {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
         self.states = db.get_collection(f"states{end}", **options)
         self.merges = db.get_collection(f"merges{end}", **options)
         self._keyring = keyring

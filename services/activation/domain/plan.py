@@ -13,9 +13,9 @@ from shared.eventlog.event import derive_id
 ENTERED_TYPE: Final = "segmentation.entered.v1"
 LEFT_TYPE: Final = "segmentation.left.v1"
 
-SILENT_LEAVES: Final = frozenset({"merged", "erased"})
-"""Reasons to leave that are no news to a destination: two profiles were found to be one person, who is
-told about under the other; or there is nobody left to tell about."""
+SILENT: Final = frozenset({"merged", "erased"})
+"""Reasons that are no news to a destination: two profiles were found to be one person, who was in before
+under the other; or there is nobody left to tell about."""
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ def _wrong(error: Exception) -> str:
 
 def planned(change: Change, subscriptions: Iterable[Subscription]) -> list[Subscription]:
     """The subscriptions that make a delivery of the change, in the order of their ids."""
-    if change.change != ENTERED and change.reason in SILENT_LEAVES:
+    if change.reason in SILENT:
         return []
     wanted = [each for each in subscriptions if each.segment == change.segment and change.change in each.on]
     return sorted(wanted, key=lambda each: each.id)

@@ -4,15 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from services.profile.domain.state import State
-
-RANKS: Final = {"first": 0, "second": 1, "third": 2}
-"""What the customer has said ranks above what a partner says, and that above what was bought."""
-
-
-def best(parties: Mapping[str, list[Any]]) -> tuple[str, list[Any]]:
-    """(party, what it said): the party of the highest rank, whatever the others said later."""
-    return min(parties.items(), key=lambda item: RANKS.get(item[0], 9))
-
+from shared.facts import best
 
 def view_of(profile: str, state: State) -> dict[str, Any]:
     """The four parts: identity, quantitative, descriptive, qualitative."""

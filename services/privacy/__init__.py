@@ -1,0 +1,1 @@
+"""Privacy: what may be done with which data, and what must be forgotten."""

@@ -1,0 +1,110 @@
+"""Consents from tracking events, and the gate over them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from contracts.streams import TRACKING
+from services.privacy.domain.consents import empty, merge, merged, state_of
+from services.privacy.domain.gate import decide
+from services.privacy.store import ConsentStore
+from shared.checkpoints import Checkpoints
+from shared.consumer import Finish, Output
+from shared.errors import Poison
+from shared.eventlog import Event
+from shared.eventlog.sealed import open_raw
+from shared.keyring import Keyring
+from shared.transaction import Transaction
+
+CONSENTS: Final = "privacy.consents"
+
+Members = Callable[[list[dict[str, Any]]], Sequence[Mapping[str, Any] | None]]
+
+
+class Consenting:
+    """See the module's text."""
+
+    def __init__(self, store: ConsentStore, keyring: Keyring, checkpoints: Checkpoints) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._checkpoints = checkpoints
+
+    def fold(self, events: Sequence[Event]) -> Finish:
+        """Folds what tracking events say about consent."""
+        deltas = deltas_of(self._keyring, events)
+
+        def finish(within: Transaction) -> list[Output]:
+            gone = self._keyring.fenced(deltas, within)
+            living = [subject for subject in deltas if subject not in gone]
+            known = self._store.load(living, within)
+            self._store.save({each: merge(known.get(each) or empty(), deltas[each]) for each in living}, within)
+            return []
+
+        return finish if deltas else _nothing
+
+    def forget(self, subjects: Sequence[str]) -> None:
+        """Drops erased people's consents."""
+        self._store.erase(subjects)
+
+    def decide(self, requests: Sequence[Mapping[str, Any]], ask: Members) -> list[dict[str, Any]]:
+        """The gate, for several at once: only a plain yes is a yes."""
+        handled = {
+            f"{place.stream}:{place.partition}": position
+            for place, position in self._checkpoints.all().items()
+            if place.subscription == CONSENTS
+        }
+        people = ask([{"profile": each["profile"], "causes": each["causes"]} for each in requests])
+        known = self._store.load({subject for person in people if person for subject in person["subjects"]})
+        fenced = self._keyring.fenced({each["profile"] for each in requests})
+        return [
+            self._decision(each, person, known, handled, each["profile"] in fenced)
+            for each, person in zip(requests, people, strict=True)
+        ]
+
+    def _decision(
+        self,
+        request: Mapping[str, Any],
+        person: Mapping[str, Any] | None,
+        known: Mapping[str, Any],
+        handled: Mapping[str, int],
+        fenced: bool,
+    ) -> dict[str, Any]:
+        if fenced:
+            return _answer(False, "erased")
+        if behind(handled, request["causes"]) or (person is not None and person["behind"]):
+            return _answer(False, "behind", again=True)
+        if person is None:
+            return _answer(False, "unknown_profile")
+        state = merged(known[subject] for subject in person["subjects"] if subject in known)
+        return _answer(*decide(state, request["purpose"], bool(request.get("segment_sensitive", True))))
+
+
+def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, Any]:
+    """Subject -> what these events say about consent. Most say nothing, and are not even parsed."""
+    deltas: dict[str, Any] = {}
+    for event, raw in zip(events, open_raw(keyring, events), strict=True):
+        if raw is None or not (b'"consent"' in raw or b'"gpc"' in raw):
+            continue
+        if said := _said(raw, event):
+            deltas[event.subject] = merge(deltas.get(event.subject) or empty(), said)
+    return deltas
+
+
+def _said(raw: bytes, event: Event) -> Any:
+    try:
+        return state_of(orjson.loads(raw), event.id)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Poison(f"the body of event {event.id} is not what {event.type} says") from error
+
+
+def behind(handled: Mapping[str, int], causes: Mapping[str, int]) -> bool:
+    """Whether a cause in the tracking stream has not been handled yet."""
+    return any(handled.get(place, 0) < at for place, at in causes.items() if place.startswith(f"{TRACKING}:"))
+
+
+def _answer(allow: bool, reason: str, again: bool = False) -> dict[str, Any]:
+    return {"allow": allow, "reason": reason, "again": again}
+
+
+def _nothing(within: Transaction) -> list[Output]:
+    return []

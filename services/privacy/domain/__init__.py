@@ -1,0 +1,1 @@
+"""Pure: consents, the gate, and the steps of an erasure."""

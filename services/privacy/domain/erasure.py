@@ -1,0 +1,57 @@
+"""The steps of an erasure, in their order. Each may be done again: a saga that was cut off is resumed."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class Step(StrEnum):
+    """What is to be done next."""
+
+    COLLECT = "collect"
+    """Who the person is: identifiers (kept sealed under the request's own key until the end)."""
+    FENCE = "fence"
+    """No key and no event for these subjects, ever; first of all, so that nothing new comes meanwhile."""
+    QUARANTINE = "quarantine"
+    """What could not be taken in is forgotten too, and identifiers are suppressed where asked."""
+    DESTROY = "destroy"
+    """Keys and tokens; every cache is told."""
+    TELL = "tell"
+    """Everybody drops what they have derived."""
+    WAIT = "wait"
+    """Until no cache holds a key and no transaction is under way that began before."""
+    AGAIN = "again"
+    """What slipped through meanwhile."""
+    DONE = "done"
+
+
+ORDER: Final = tuple(Step)
+TRANSACTION_SECONDS: Final = 11.0
+"""Longer than any transaction of ours lasts (shared.transaction)."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """An erasure, as far as it has come."""
+
+    id: str
+    profile: str
+    mode: str
+    step: Step
+    profiles: list[str]
+    subjects: list[str]
+    created: int
+    changed: int
+    due: int
+    """When the next step may begin (ms)."""
+    turn: int = 0
+
+    @property
+    def status(self) -> str:
+        """For people."""
+        return "completed" if self.step is Step.DONE else "under way"
+
+
+def next_step(step: Step) -> Step:
+    """The one after it."""
+    return ORDER[ORDER.index(step) + 1]

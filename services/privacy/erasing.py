@@ -1,0 +1,190 @@
+"""Erasing: a saga over all services that can be resumed at any step (DESIGN law 8)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+import orjson
+import structlog
+from contracts.privacy import ERASURE_COMPLETED, ERASURE_REQUESTED, MODES, SUBJECTS_ERASED, SUPPRESS
+from contracts.streams import PRIVACY
+from services.privacy.consenting import Consenting
+from services.privacy.domain.erasure import TRANSACTION_SECONDS, Request, Step, next_step
+from services.privacy.store import RequestStore
+from shared.clock import Clock
+from shared.errors import SamlaError
+from shared.eventlog import EventLog, NewEvent, derive_id
+from shared.keyring import ORDINARY, Keyring, Sealed, Sealing, new_id
+from shared.transaction import Transaction, Transactor
+
+PLACE: Final = "identifiers"
+SERVICE: Final = "privacy"
+
+logger = structlog.get_logger(__name__)
+
+
+class Others(Protocol):
+    """The services that a saga asks."""
+
+    def members(self, profile: str) -> dict[str, Any] | None:
+        """identity.members."""
+
+    def identifiers(self, profile: str) -> list[list[str]]:
+        """[kind, value] of a profile, by the profile service."""
+
+    def forget_quarantined(self, identifiers: list[list[str]]) -> int:
+        """collector.forget_quarantined."""
+
+
+class Erasing:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        store: RequestStore,
+        consenting: Consenting,
+        log: EventLog,
+        keyring: Keyring,
+        transactor: Transactor,
+        clock: Clock,
+        evict: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._store = store
+        self._consenting = consenting
+        self._log = log
+        self._keyring = keyring
+        self._transactor = transactor
+        self._clock = clock
+        self._evict = evict
+
+    def request(self, others: Others, profile: str, mode: str) -> str:
+        """Starts an erasure; its id. Raises SamlaError where there is nobody to erase."""
+        if mode not in MODES:
+            raise SamlaError(f"mode is one of {', '.join(MODES)}")
+        person = others.members(profile)
+        if not person or not person.get("profile"):
+            raise SamlaError(f"there is no profile {profile}")
+        now = self._clock.now_ms()
+        request = Request(
+            id=new_id(),
+            profile=person["profile"],
+            mode=mode,
+            step=Step.COLLECT,
+            profiles=person["profiles"],
+            subjects=person["subjects"],
+            created=now,
+            changed=now,
+            due=now,
+        )
+
+        def work(within: Transaction) -> None:
+            self._store.add(request, within)
+            self._append(ERASURE_REQUESTED, request, within)
+
+        self._transactor.run(work)
+        return request.id
+
+    def go_on(self, others: Others) -> bool:
+        """One step of each request that is due; whether there may be more at once."""
+        due = self._store.due(self._clock.now_ms())
+        for request in due:
+            logger.info("erasure", request=request.id, step=request.step.value)
+            _STEPS[request.step](self, others, request)
+        return bool(due)
+
+    def _collect(self, others: Others, request: Request) -> None:
+        identifiers = orjson.dumps(others.identifiers(request.profile))
+        [sealed] = self._keyring.seal([Sealing(request.id, ORDINARY, PLACE, identifiers)])
+        self._moved(request, identifiers=sealed)
+
+    def _fence(self, others: Others, request: Request) -> None:
+        self._keyring.fence(request.profiles)
+        request = self._known_now(others, request)
+        self._keyring.fence([*request.profiles, *request.subjects])
+        self._moved(request)
+
+    def _known_now(self, others: Others, request: Request) -> Request:
+        """With the identifiers and merged profiles that came while it was on its way."""
+        person = others.members(request.profile) or {"profiles": [], "subjects": []}
+        return msgspec.structs.replace(
+            request,
+            profiles=sorted({*request.profiles, *person["profiles"]}),
+            subjects=sorted({*request.subjects, *person["subjects"]}),
+        )
+
+    def _quarantine(self, others: Others, request: Request) -> None:
+        identifiers = self._identifiers(request)
+        others.forget_quarantined(identifiers)
+        if request.mode == SUPPRESS:
+            self._keyring.suppress([(kind, value) for kind, value in identifiers])
+        self._moved(request)
+
+    def _identifiers(self, request: Request) -> list[list[str]]:
+        kept = self._store.kept(request.id)
+        [text] = self._keyring.open([Sealed(request.id, ORDINARY, PLACE, kept)]) if kept else [None]
+        found: list[list[str]] = orjson.loads(text) if text else []
+        return found
+
+    def _destroy(self, others: Others, request: Request) -> None:
+        self._destroy_keys(request)
+        self._moved(request)
+
+    def _destroy_keys(self, request: Request) -> None:
+        everything = [*request.subjects, *request.profiles]
+        self._keyring.destroy(everything)
+        self._evict(everything)
+        self._consenting.forget(request.subjects)
+
+    def _tell(self, others: Others, request: Request) -> None:
+        self._moved(request, tells=SUBJECTS_ERASED, wait=self._keyring.seconds + TRANSACTION_SECONDS)
+
+    def _wait(self, others: Others, request: Request) -> None:
+        self._moved(request)
+
+    def _again(self, others: Others, request: Request) -> None:
+        request = self._known_now(others, request)
+        self._keyring.fence([*request.profiles, *request.subjects])
+        others.forget_quarantined(self._identifiers(request))
+        self._destroy_keys(request)
+        self._moved(request, tells=ERASURE_COMPLETED, identifiers=None)
+        # Whom it was about is forgotten with it.
+        self._keyring.destroy([request.id])
+
+    def _moved(self, request: Request, tells: str = "", wait: float = 0.0, **sealed: bytes | None) -> None:
+        now = self._clock.now_ms()
+        moved = msgspec.structs.replace(
+            request, step=next_step(request.step), changed=now, due=now + round(wait * 1000)
+        )
+
+        def work(within: Transaction) -> None:
+            # Where another instance was faster, its step stands.
+            if self._store.move(moved, within, **sealed) and tells:
+                self._append(tells, moved, within)
+
+        self._transactor.run(work)
+
+    def _append(self, kind: str, request: Request, within: Transaction) -> None:
+        data: dict[str, Any] = {"request": request.id, "profile": request.profile, "mode": request.mode}
+        if kind != ERASURE_REQUESTED:
+            data |= {"profiles": request.profiles, "subjects": request.subjects}
+        event = NewEvent(
+            id=derive_id(kind, request.id),
+            type=kind,
+            source=SERVICE,
+            subject=request.id,
+            time=request.changed,
+            data=data,
+            correlation=request.id,
+        )
+        self._log.append(PRIVACY, [event], within)
+
+
+_STEPS: Final[dict[Step, Callable[[Erasing, Others, Request], None]]] = {
+    Step.COLLECT: Erasing._collect,
+    Step.FENCE: Erasing._fence,
+    Step.QUARANTINE: Erasing._quarantine,
+    Step.DESTROY: Erasing._destroy,
+    Step.TELL: Erasing._tell,
+    Step.WAIT: Erasing._wait,
+    Step.AGAIN: Erasing._again,
+}

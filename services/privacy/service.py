@@ -1,0 +1,172 @@
+"""The nameko service `privacy`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import eventlet
+from contracts.privacy import FORGET
+from contracts.streams import PRIVACY, TRACKING
+from nameko.rpc import RpcProxy, rpc
+from services.privacy.consenting import CONSENTS, Consenting
+from services.privacy.domain.consents import changes, history, merged, purposes
+from services.privacy.erasing import Erasing
+from services.privacy.store import ConsentStore, RequestStore
+from shared.consumer import Finish
+from shared.errors import SamlaError, Unavailable
+from shared.eventlog import Event
+from shared.policy import POLICY
+from shared.runtime import Runtime
+from shared.service import Service
+from shared.subscription import subscribe, ticker
+
+ASK_SECONDS = 5
+LONG_SECONDS = 60
+
+
+class Parts:
+    """What the service is made of."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.consents = ConsentStore(runtime.db, runtime.keyring)
+        self.consents.setup()
+        self.requests = RequestStore(runtime.db)
+        self.requests.setup()
+        self.consenting = Consenting(self.consents, runtime.keyring, runtime.checkpoints)
+        self.erasing = Erasing(
+            self.requests,
+            self.consenting,
+            runtime.log,
+            runtime.keyring,
+            runtime.transactor,
+            runtime.clock,
+            runtime.publisher.evict,
+        )
+
+
+class OverRpc:
+    """The other services, over nameko's RPC with a time limit; see erasing.Others."""
+
+    def __init__(self, service: "PrivacyService") -> None:
+        self._service = service
+
+    def members(self, profile: str) -> dict[str, Any] | None:
+        """identity.members."""
+        with _limit("identity", ASK_SECONDS):
+            found: dict[str, Any] | None = self._service.identity.members(profile)
+        return found
+
+    def members_of(self, requests: list[dict[str, Any]]) -> Sequence[dict[str, Any] | None]:
+        """identity.members_of."""
+        with _limit("identity", ASK_SECONDS):
+            found: Sequence[dict[str, Any] | None] = self._service.identity.members_of(requests)
+        return found
+
+    def identifiers(self, profile: str) -> list[list[str]]:
+        """What a profile is known by."""
+        with _limit("profile", LONG_SECONDS):
+            view = self._service.profile.show(profile) or {"identity": {}}
+        return [[kind, each["value"]] for kind, values in view["identity"].items() for each in values]
+
+    def forget_quarantined(self, identifiers: list[list[str]]) -> int:
+        """collector.forget_quarantined."""
+        with _limit("collector", LONG_SECONDS):
+            return int(self._service.collector.forget_quarantined(identifiers))
+
+
+def _limit(who: str, seconds: float) -> eventlet.Timeout:
+    return eventlet.Timeout(seconds, Unavailable(f"{who} did not answer within {seconds:g} s"))
+
+
+class PrivacyService(Service):
+    """What may be done with which data, and what must be forgotten."""
+
+    name = "privacy"
+    identity = RpcProxy("identity")
+    profile = RpcProxy("profile")
+    collector = RpcProxy("collector")
+    segmentation = RpcProxy("segmentation")
+    store: Parts
+
+    @classmethod
+    def make_store(cls, runtime: Runtime) -> Parts:
+        """Made before anything starts."""
+        return Parts(runtime)
+
+    @subscribe(CONSENTS, stream=TRACKING)
+    def on_tracking(self, events: list[Event]) -> Finish:
+        """What events say about consent."""
+        return self.store.consenting.fold(events)
+
+    @ticker("privacy.erasures", seconds=0.5, wakes_on=(PRIVACY,))
+    def erase_due(self) -> None:
+        """Goes on with erasures."""
+        while self.store.erasing.go_on(OverRpc(self)):
+            eventlet.sleep(0)
+
+    @rpc
+    def decide(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """May this be sent, for each."""
+        return self.store.consenting.decide(requests, OverRpc(self).members_of)
+
+    @rpc(expected_exceptions=SamlaError)
+    def consents(self, profile: str) -> dict[str, Any]:
+        """What a person has agreed to and refused, with history."""
+        person = OverRpc(self).members(profile)
+        if not person or not person["profile"]:
+            raise SamlaError(f"there is no profile {profile}")
+        state = merged(self.store.consents.load(person["subjects"]).values())
+        shown = {}
+        for purpose in purposes(state):
+            said = [each._asdict() for each in changes(history(state, purpose))]
+            last = said[-1]
+            shown[purpose] = {name: last[name] for name in ("agreed", "time", "source")} | {"history": said}
+        return shown
+
+    @rpc(expected_exceptions=SamlaError)
+    def erase(self, profile: str, mode: str = FORGET) -> str:
+        """Starts an erasure; its id."""
+        return self.store.erasing.request(OverRpc(self), profile, mode)
+
+    @rpc(expected_exceptions=SamlaError)
+    def request(self, request: str) -> dict[str, Any]:
+        """How far an erasure has come."""
+        found = self.store.requests.find(request)
+        return {
+            "request": found.id,
+            "profile": found.profile,
+            "mode": found.mode,
+            "status": found.status,
+            "step": found.step.value,
+            "created": found.created,
+            "changed": found.changed,
+        }
+
+    @rpc(expected_exceptions=SamlaError)
+    def export(self, profile: str) -> dict[str, Any]:
+        """Everything that is held of a person."""
+        others = OverRpc(self)
+        person = others.members(profile)
+        if not person or not person["profile"]:
+            raise SamlaError(f"there is no profile {profile}")
+        at = person["profile"]
+        with _limit("another service", LONG_SECONDS):
+            return {
+                "exported_at": self.runtime.clock.now_ms(),
+                **self.profile.everything(at),
+                "consents": self.consents(at),
+                "segments": self.segmentation.of(at),
+                "quarantined": self.collector.quarantined_of(others.identifiers(at)),
+            }
+
+    @rpc
+    def policy(self) -> dict[str, Any]:
+        """The data policy."""
+        return POLICY.document
+
+    @rpc
+    def stats(self) -> dict[str, Any]:
+        """Subjects that have said something about consent, and requests by status."""
+        return {"subjects": self.store.consents.count(), "requests": self.store.requests.counts()}
+
+
+SERVICE = PrivacyService

@@ -1,0 +1,1 @@
+"""Segmentation: who is in, who has just entered or left."""

@@ -1,0 +1,1 @@
+"""Pure: what definitions mean, and what follows from an evaluation."""
