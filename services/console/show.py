@@ -109,6 +109,8 @@ def _leaf(branch: Tree, name: str, value: Any) -> None:
             grown.add(f"[dim]and {len(value) - 8} more[/dim]")
     elif isinstance(value, Mapping):
         _grow(branch.add(name), value)
+    elif name in ("first", "last") and isinstance(value, int):
+        branch.add(f"{name}: {moment(value)}")
     else:
         branch.add(f"{name}: {text(value)}")
 

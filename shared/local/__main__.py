@@ -1,14 +1,15 @@
-"""`python -m shared.local up|down|status`: what make's targets call."""
+"""`python -m shared.local setup|up|down|status`: what make's targets call."""
 
 import sys
 
 from shared.errors import SamlaError
+from shared.local import mongod, rabbitmq
 from shared.local.suite import Suite
 
 
 def main(arguments: list[str]) -> int:
     """0 where it went well; for `status`, where everything is well."""
-    commands = {"up": up, "down": down, "status": status}
+    commands = {"setup": setup, "up": up, "down": down, "status": status}
     if len(arguments) != 1 or arguments[0] not in commands:
         print(f"usage: python -m shared.local {'|'.join(commands)}", file=sys.stderr)
         return 2
@@ -17,6 +18,15 @@ def main(arguments: list[str]) -> int:
     except SamlaError as error:
         print(f"samla: {error}", file=sys.stderr)
         return 1
+
+
+def setup(suite: Suite) -> int:
+    """Installs the servers that are missing and not somewhere else."""
+    if suite.owns_mongodb:
+        mongod.server()
+    if suite.owns_rabbitmq:
+        rabbitmq.install()
+    return 0
 
 
 def up(suite: Suite) -> int:

@@ -99,6 +99,11 @@ class Suite:
         if self.owns_mongodb:
             mongod.process(self.home).stop()
 
+    def down_from(self, home: Path) -> None:
+        """Ends what an earlier run in this folder has left, whatever its ports were."""
+        for name in (*PROCESSES, "rabbitmq", "mongod"):
+            Background(home, name).stop()
+
     def start_servers(self) -> None:
         """MongoDB and RabbitMQ, at the same time."""
         with ThreadPoolExecutor() as pool:

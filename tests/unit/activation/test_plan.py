@@ -65,9 +65,9 @@ def test_leaving_for_any_other_reason_is(reason):
     assert planned(change("left", reason), [subscription()]) == [subscription()]
 
 
-def test_entering_because_of_a_merge_is_news():
-    """The person as a whole is in now, and was not before."""
-    assert planned(change("entered", "merged"), [subscription()]) == [subscription()]
+def test_entering_because_of_a_merge_is_no_news():
+    """The person was in before, under the other profile."""
+    assert planned(change("entered", "merged"), [subscription()]) == []
 
 
 def test_the_id_follows_from_the_cause_and_the_subscription():

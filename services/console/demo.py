@@ -1,0 +1,276 @@
+"""`make demo`: the whole suite on a real shop's year, from the HTTP door to signed webhooks."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import orjson
+import urllib3
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from shared.config import Settings
+from shared.errors import SamlaError, Unavailable
+from shared.eventlog import MongoEventLog
+from shared.keyring import new_id
+from shared.local.processes import is_open
+from shared.local.suite import Suite
+from shared.mongo import MongoTransactor, connect
+from shared.rpc import rpc_cluster
+
+from services.console import show
+from services.console.demo_data import Sent, messages
+from services.console.progress import behind, is_quiet
+from services.console.sink import Sink
+
+BATCH: Final = 100
+CONNECTIONS: Final = 4
+QUIET_SECONDS: Final = 600.0
+SOURCES: Final = ("web", "shop", "crm")
+SEGMENTS: Final = (
+    ("frequent-buyers", "Frequent buyers", {"event": "Order Completed", "count": {"gte": 8}, "within": "30d"}),
+    ("big-spenders", "Big spenders", {"event": "Order Completed", "sum": {"gte": 300}, "currency": "USD", "within": "30d"}),
+    (
+        "lapsed",
+        "Bought often, not for 3 weeks",
+        {
+            "all": [
+                {"event": "Order Completed", "count": {"gte": 10}},
+                {"not": {"event": "Order Completed", "count": {"gte": 1}, "within": "21d"}},
+            ]
+        },
+    ),
+    (
+        "looks-online",
+        "Looks online, can be mailed",
+        {"all": [{"event": "Product Viewed", "count": {"gte": 3}, "within": "30d"}, {"identifier": "email", "exists": True}]},
+    ),
+    ("families", "Families", {"trait": "kids_count", "in": ["1", "2", "3+"]}),
+)
+SUBSCRIPTIONS: Final = (
+    ("email tool", "frequent-buyers", "marketing"),
+    ("email tool", "lapsed", "marketing"),
+    ("email tool", "looks-online", "marketing"),
+    ("ads tool", "big-spenders", "ads"),
+)
+
+console = Console()
+
+
+class Demo:
+    """One run, with a suite, a data folder and databases of its own."""
+
+    def __init__(self, suite: Suite, services: Any, log: MongoEventLog, sink: Sink) -> None:
+        self._suite = suite
+        self._services = services
+        self._log = log
+        self._sink = sink
+        self._keys: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Sources, segments, destinations."""
+        for name in SOURCES:
+            self._keys[name] = self._services.collector.create_source(name, "first")["write_key"]
+        for key, name, definition in SEGMENTS:
+            self._services.segmentation.create_segment(key, name, definition)
+        made: dict[str, str] = {}
+        for destination, segment, purpose in SUBSCRIPTIONS:
+            if destination not in made:
+                found = self._services.activation.create_destination(name=destination, url=self._sink.url)
+                self._sink.secrets.append(found["secret"])
+                made[destination] = found["destination"]
+            self._services.activation.subscribe(made[destination], segment, ["entered", "left"], purpose)
+        # Nobody's server is always well: the first messages find it ill, and come again.
+        self._sink.answers += [503] * 3
+
+    def stream(self, sent: Sequence[Sent]) -> float:
+        """Sends everything through the HTTP door; seconds."""
+        batches = list(_batches(sent))
+        pool = urllib3.PoolManager(maxsize=CONNECTIONS)
+        started = time.monotonic()
+        with _progress() as bar, ThreadPoolExecutor(CONNECTIONS) as threads:
+            task = bar.add_task("events through the collector's door", total=len(sent))
+            for count in threads.map(lambda batch: self._post(pool, *batch), batches):
+                bar.advance(task, count)
+        return time.monotonic() - started
+
+    def _post(self, pool: urllib3.PoolManager, source: str, batch: list[Sent]) -> int:
+        """Like an SDK: again, where the answer says later."""
+        body = orjson.dumps({"batch": [each.message for each in batch]})
+        headers = {"Content-Type": "application/json", **urllib3.make_headers(basic_auth=f"{self._keys[source]}:")}
+        url = f"http://127.0.0.1:{self._suite.settings.collector_port}/v1/batch"
+        for _ in range(60):
+            answer = pool.request("POST", url, body=body, headers=headers, timeout=30, retries=False)
+            if answer.status == 200:
+                return len(batch)
+            if answer.status != 503:
+                break
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
+        raise Unavailable(f"the collector answered {answer.status}: {answer.data.decode()[:200]}")
+
+    def wait_until_quiet(self) -> float:
+        """Until everything has followed; seconds."""
+        started = time.monotonic()
+        with _progress() as bar:
+            lag = sum(behind(self._services, self._log).values())
+            task = bar.add_task("what follows from them        ", total=max(lag, 1))
+            while not is_quiet(self._services, self._log):
+                if time.monotonic() - started > QUIET_SECONDS:
+                    raise Unavailable(f"not all was handled within {QUIET_SECONDS:g} s; see {self._suite.home / 'log'}")
+                now = sum(behind(self._services, self._log).values())
+                bar.update(task, completed=max(0, max(lag, 1) - now))
+                time.sleep(0.2)
+            bar.update(task, completed=max(lag, 1))
+        return time.monotonic() - started
+
+    def tell(self, sent: int, streaming: float, following: float) -> None:
+        """What came of it."""
+        console.print()
+        console.print(self._summary(sent, streaming, following))
+        console.print(self._segments())
+        if (profile := self._somebody()) is not None:
+            show.card(self._services.profile.show(profile))
+            show.timeline(self._services.profile.timeline(profile, 12))
+
+    def _summary(self, sent: int, streaming: float, following: float) -> Table:
+        table = Table(title="What came of it", show_header=False, title_justify="left")
+        add = table.add_row
+        add("messages sent", f"{sent:,} in {streaming:.1f} s, handled {following:.1f} s later")
+        add("events in the log", f"{sum(self._log.heads('tracking').values()):,}")
+        reasons: Counter[str] = Counter()
+        for row in self._services.collector.quarantine_counts():
+            reasons[row["reason"]] += row["count"]
+        add("quarantined", _counted(reasons))
+        identity, activation = self._services.identity.stats(), self._services.activation.stats()
+        add("people found", f"{identity['people']:,} ({identity['identifiers']:,} identifiers, {identity['merges']:,} merges)")
+        received = self._sink.counts()
+        add("webhooks received", f"{received['messages']:,} of {received['verified']:,} attempts, all signatures verified"
+            if received["verified"] == received["requests"] else f"{received['verified']:,} of {received['requests']:,} verified")  # fmt: skip
+        add("  of which", _counted(received["types"]))
+        add("deliveries held back", _counted(activation["held"]))
+        return table
+
+    def _segments(self) -> Table:
+        table = Table("segment", "who", "size", title="Segments, live", title_justify="left")
+        for row in self._services.segmentation.segments():
+            table.add_row(row["key"], row["name"], f"{row['size']:,}")
+        return table
+
+    def _somebody(self) -> str | None:
+        """Who looks online and can be mailed has much to show."""
+        for segment in ("looks-online", "frequent-buyers", "families"):
+            if found := self._services.segmentation.members(segment, limit=1):
+                return str(found[0])
+        return None
+
+    def addresses(self) -> None:
+        """Where to look on."""
+        port = self._suite.settings.collector_port
+        health = self._suite.settings.health_port
+        console.print(f"\ncollector   http://127.0.0.1:{port}/v1/track   (health, metrics: /health, /metrics)", highlight=False)
+        console.print(f"services    http://127.0.0.1:{health}/metrics ... {health + 5}", highlight=False)
+        console.print(f"logs        {self._suite.home / 'log'}", highlight=False)
+        names = ("MONGODB_URL", "AMQP_URL", "SAMLA_PREFIX", "SAMLA_HOME")
+        given = " ".join(f"{name}='{self._suite.environment[name]}'" for name in names)
+        console.print(f"ask it      env {given} .venv/bin/samla segment list", highlight=False, soft_wrap=True)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return "0"
+    shown = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+    return f"{sum(counts.values()):,}: {shown}"
+
+
+def _batches(sent: Sequence[Sent]) -> Iterator[tuple[str, list[Sent]]]:
+    """A source's messages in batches, in the order of time."""
+    gathered: dict[str, list[Sent]] = {name: [] for name in SOURCES}
+    for one in sent:
+        batch = gathered[one.source]
+        batch.append(one)
+        # A batch may hold 500 KB; orders are long.
+        if len(batch) == BATCH:
+            yield one.source, batch
+            gathered[one.source] = []
+    yield from ((source, batch) for source, batch in gathered.items() if batch)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+def suite_of_its_own() -> Suite:
+    """On the usual port where that is free; with fresh databases, so that it can be run again and again."""
+    settings = Settings.from_env()
+    home = (settings.home / "demo").resolve()
+    own = {"SAMLA_PREFIX": f"demo_{new_id()[:8]}", "SAMLA_ALLOW_LOCAL_WEBHOOKS": "1"}
+    for name in ("MONGODB_URL", "AMQP_URL", "SAMLA_MASTER_KEY"):
+        if os.environ.get(name):
+            own[name] = os.environ[name]
+    if not is_open(settings.collector_port):
+        own["COLLECTOR_PORT"] = str(settings.collector_port)
+    suite = Suite.apart(home, **own)
+    suite.down_from(home)
+    if suite.owns_mongodb:
+        shutil.rmtree(home / "mongodb", ignore_errors=True)
+    return suite
+
+
+def run(everything: bool, leave: bool) -> None:
+    """The demo."""
+    suite = suite_of_its_own()
+    try:
+        with console.status("starting MongoDB, RabbitMQ and the services"):
+            suite.up()
+        with console.status("reading a year of purchases"):
+            sent = messages(everything, time.time_ns() // 1_000_000)
+        settings = Settings.from_env(suite.environment)
+        log = MongoEventLog(client := connect(settings.mongodb_url), settings.database("log"), MongoTransactor(client))
+        with rpc_cluster(settings, timeout=60) as services, Sink() as sink:
+            demo = Demo(suite, services, log, sink)
+            demo.prepare()
+            streaming = demo.stream(sent)
+            following = demo.wait_until_quiet()
+            demo.tell(len(sent), streaming, following)
+            demo.addresses()
+            if not leave:
+                console.print("\nIt stays up until Ctrl-C.")
+                _until_interrupted()
+    finally:
+        with console.status("ending the suite"):
+            suite.down()
+
+
+def _until_interrupted() -> None:
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return
+
+
+def main() -> int:
+    """0 where all went well."""
+    parser = argparse.ArgumentParser(prog="python -m services.console.demo", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="all households, not a sample")
+    parser.add_argument("--exit", action="store_true", help="leave at the end")
+    options = parser.parse_args()
+    try:
+        run(options.all, options.exit)
+    except KeyboardInterrupt:
+        return 130
+    except SamlaError as error:
+        console.print(f"samla: {error}", style="red", markup=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
