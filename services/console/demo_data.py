@@ -17,7 +17,7 @@ from shared.errors import Unavailable
 
 SEED: Final = 2017
 DAY_MS: Final = 86_400_000
-HOUSEHOLDS: Final = 120
+HOUSEHOLDS: Final = 400
 """Of 2,469, in a sample."""
 VISITED: Final = 0.35
 """Share of the baskets that visits came before."""
