@@ -1,6 +1,7 @@
 """Checkpoints: how far a subscription has come in a partition; and the events that it has parked."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -49,8 +50,11 @@ class Checkpoints(Protocol):
     def all(self, session: Any = None) -> dict[Place, int]:
         """Every checkpoint there is."""
 
-    def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
-        """Moves a checkpoint that is still at `old`. Raises CheckpointMoved where it is not."""
+    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[int, int]]) -> None:
+        """Moves checkpoints (place -> from where, to where). Raises CheckpointMoved where one is not there any more.
+
+        Without a transaction some may have moved when it raises: for batches from which nothing follows.
+        """
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""
@@ -126,13 +130,15 @@ class MongoCheckpoints:
         """Every checkpoint there is; as of a snapshot session, if one is given."""
         return {_place(doc): _read(doc) for doc in self._checkpoints.find({}, session=session)}
 
-    def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
-        """Moves a checkpoint that is still at `old`."""
-        moved = self._checkpoints.update_one(
-            {"_id": _name(place), "position": old}, {"$set": {"position": Int64(new)}}, session=within.session
-        )
-        if moved.matched_count != 1:
-            raise CheckpointMoved(f"{_name(place)} is no longer at {old}")
+    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[int, int]]) -> None:
+        """Moves checkpoints. In their order, as appenders do: two instances meet at the first they share."""
+        steps = [
+            UpdateOne({"_id": _name(place), "position": old}, {"$set": {"position": Int64(new)}})
+            for place, (old, new) in moves.items()
+        ]
+        moved = self._checkpoints.bulk_write(steps, ordered=True, session=within.session if within else None)
+        if moved.matched_count != len(steps):
+            raise CheckpointMoved(f"{', '.join(map(_name, moves))}: not all are where they were read")
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""
@@ -168,12 +174,14 @@ class MemoryCheckpoints:
         """Every checkpoint there is."""
         return dict(self._positions)
 
-    def move(self, within: Transaction, place: Place, old: int, new: int) -> None:
-        """Moves a checkpoint that is still at `old`."""
-        if self.at(place) != old:
-            raise CheckpointMoved(f"{_name(place)} is no longer at {old}")
-        self._positions[place] = new
-        self._transactor.undo(within, lambda: self._positions.__setitem__(place, old))
+    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[int, int]]) -> None:
+        """Moves checkpoints."""
+        for place, (old, new) in moves.items():
+            if self.at(place) != old:
+                raise CheckpointMoved(f"{_name(place)} is no longer at {old}")
+            self._positions[place] = new
+            if within is not None:
+                self._transactor.undo(within, partial(self._positions.__setitem__, place, old))
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""

@@ -25,8 +25,8 @@ Output = tuple[str, Sequence[NewEvent]]
 """(stream, the events to append to it)."""
 Finish = Callable[[Transaction], Sequence[Output]]
 """Runs within the transaction, again after a conflict: writes the projection, gives what to append."""
-Prepare = Callable[[list[Event]], Finish]
-"""Runs before it: opens, asks others and decides; it writes nothing."""
+Prepare = Callable[[list[Event]], Finish | None]
+"""Runs before it: opens, asks others and decides; it writes nothing. None: nothing follows from these events."""
 
 BIGGEST_BATCH: Final = 2_000
 FIRST_BATCH: Final = 250
@@ -116,16 +116,9 @@ class Consumer:
         return Step(len(events), more)
 
     def _next(self, partitions: Sequence[int]) -> tuple[list[Event], bool]:
-        """About `_limit` events, and whether some were left. Each partition gets its share of the room
-        that is left, so that none starves behind a long one."""
-        events: list[Event] = []
-        more = False
-        for waiting, partition in zip(range(len(partitions), 0, -1), partitions, strict=True):
-            share = max(1, (self._limit - len(events)) // waiting)
-            found = self._log.read(self.stream, partition, self.position(partition), share)
-            more = more or len(found) == share
-            events += found
-        return events, more
+        """About `_limit` events, and whether some may be left."""
+        events = self._log.read_behind(self.stream, {each: self.position(each) for each in partitions}, self._limit)
+        return events, len(events) >= max(1, self._limit // max(1, len(partitions)))
 
     def retry(self, parked: Parked) -> bool:
         """Handles a parked event again; whether it was still parked. Raises what handling it raises."""
@@ -135,7 +128,8 @@ class Consumer:
         def work(within: Transaction) -> bool:
             if not self._checkpoints.unpark(within, parked.id):
                 return False
-            self._append(finish(within), within)
+            if finish is not None:
+                self._append(finish(within), within)
             return True
 
         return self._transactor.run(work)
@@ -154,20 +148,24 @@ class Consumer:
             self._handle(events[:middle])
             self._handle(events[middle:])
 
-    def _commit(self, events: list[Event], finish: Finish) -> None:
+    def _commit(self, events: list[Event], finish: Finish | None) -> None:
         reached = {event.partition: event.position for event in events}
+        if finish is None:
+            # Where nothing is written, nothing can be half written: no transaction is needed.
+            self._checkpoints.move(None, self._moves(reached))
+            self._known.update(reached)
+            return
 
         def work(within: Transaction) -> None:
-            self._move(reached, within)
+            self._checkpoints.move(within, self._moves(reached))
             self._append(finish(within), within)
 
         self._transactor.run(work)
         self._known.update(reached)
 
-    def _move(self, reached: dict[int, int], within: Transaction) -> None:
+    def _moves(self, reached: dict[int, int]) -> dict[Place, tuple[int, int]]:
         """In ascending order, like appenders: two instances meet at the first partition they share."""
-        for partition, position in sorted(reached.items()):
-            self._checkpoints.move(within, self._place(partition), self.position(partition), position)
+        return {self._place(each): (self.position(each), position) for each, position in sorted(reached.items())}
 
     def _append(self, outputs: Sequence[Output], within: Transaction) -> None:
         for stream, events in outputs:
@@ -178,7 +176,7 @@ class Consumer:
         reached = {event.partition: event.position}
 
         def work(within: Transaction) -> None:
-            self._move(reached, within)
+            self._checkpoints.move(within, self._moves(reached))
             self._checkpoints.park(within, parked)
 
         self._transactor.run(work)

@@ -163,9 +163,8 @@ class Keyring:
         found = self._store.tokens(tokens)
         new = {token: new_id() for token in tokens if token not in found} if create else {}
         if new:
-            self._store.add_tokens(new)
-            # Another process may have been first: what the table holds is what counts.
-            found.update(self._store.tokens(list(new)))
+            # Another process may have been first: then what the table holds is what counts.
+            found.update(new if self._store.add_tokens(new) else self._store.tokens(list(new)))
         for token, subject in found.items():
             self._subjects.put(token, subject)
         return found
@@ -182,10 +181,12 @@ class Keyring:
         Raises SubjectsFenced where a subject is erased.
         """
         ciphers = self._held({(item.subject, item.cls) for item in items}, create=True)
+        # Asking for randomness lets go of the interpreter: once a batch, not once an item.
+        random = os.urandom(NONCE_BYTES * len(items))
+        nonces = (random[at : at + NONCE_BYTES] for at in range(0, len(random), NONCE_BYTES))
         return [
-            (nonce := os.urandom(NONCE_BYTES))
-            + ciphers[item.subject, item.cls].encrypt(nonce, item.plaintext, _bound(item.subject, item.event_id))
-            for item in items
+            nonce + ciphers[item.subject, item.cls].encrypt(nonce, item.plaintext, _bound(item.subject, item.event_id))
+            for item, nonce in zip(items, nonces, strict=True)
         ]
 
     def open(self, items: Sequence[Sealed]) -> list[bytes | None]:
@@ -231,12 +232,14 @@ class Keyring:
             return found
         if fenced := self._store.fenced({subject for subject, _ in lacking}):
             raise SubjectsFenced(fenced)
-        self._store.add_keys({slot: self._wrapped(slot, os.urandom(KEY_BYTES)) for slot in lacking})
-        found.update(self._store.keys(lacking))
+        fresh = {slot: self._wrapped(slot) for slot in lacking}
+        found.update(fresh if self._store.add_keys(fresh) else self._store.keys(lacking))
         return found
 
-    def _wrapped(self, slot: Slot, key: bytes) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
+    def _wrapped(self, slot: Slot) -> bytes:
+        """A new key, wrapped."""
+        random = os.urandom(NONCE_BYTES + KEY_BYTES)
+        nonce, key = random[:NONCE_BYTES], random[NONCE_BYTES:]
         return nonce + self._wrapping.encrypt(nonce, key, _bound(*slot))
 
     def _hold(self, slot: Slot, wrapped: bytes) -> AESGCM:
@@ -259,8 +262,13 @@ class Keyring:
         self._store.add_fences(subjects)
 
     def fenced(self, subjects: Collection[str], within: Transaction | None = None) -> set[str]:
-        """Those of the subjects that are erased."""
-        return self._store.fenced(subjects, within)
+        """Those of the subjects that are erased; within a transaction, as its snapshot has it."""
+        if within is None:
+            return self._store.fenced(subjects)
+        asked = set(subjects) - within.unfenced
+        gone = self._store.fenced(asked, within)
+        within.unfenced |= asked - gone
+        return gone
 
     def destroy(self, subjects: Collection[str], classes: Collection[str] | None = None) -> None:
         """Destroys keys (of some classes only, if given) and, with all classes, the tokens."""
@@ -301,9 +309,26 @@ def MemoryKeyring(master: bytes = b"m" * KEY_BYTES, **options: float) -> Keyring
     return Keyring(MemoryKeyStore(), master, **options)
 
 
-def new_id() -> str:
-    """A random id: 128 bits as 32 hex characters."""
-    return os.urandom(16).hex()
+class _Ids:
+    """Random ids, from randomness fetched for many at once (see Keyring.seal)."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def next(self) -> str:
+        """One that was never given out. Safe over threads: `pop` is atomic."""
+        try:
+            return self._left.pop()
+        except IndexError:
+            text = os.urandom(16 * 256).hex()
+            ids = [text[at : at + 32] for at in range(0, len(text), 32)]
+            self._left.extend(ids[1:])
+            return ids[0]
+
+
+new_id = _Ids().next
+"""A random id: 128 bits as 32 hex characters."""
+os.register_at_fork(after_in_child=new_id.__self__._left.clear)  # type: ignore[attr-defined]
 
 
 def _bound(subject: str, identity: str) -> bytes:

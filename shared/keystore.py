@@ -30,14 +30,14 @@ class KeyStore(Protocol):
     def tokens(self, tokens: Collection[bytes]) -> dict[bytes, str]:
         """Token -> subject, of those that are known."""
 
-    def add_tokens(self, subjects: Mapping[bytes, str]) -> None:
-        """Adds tokens; one that is there already keeps its subject."""
+    def add_tokens(self, subjects: Mapping[bytes, str]) -> bool:
+        """Adds tokens; one that is there already keeps its subject. Whether all were new."""
 
     def keys(self, slots: Collection[Slot]) -> dict[Slot, bytes]:
         """Slot -> wrapped key, of those that are there."""
 
-    def add_keys(self, keys: Mapping[Slot, bytes]) -> None:
-        """Adds wrapped keys; one that is there already stays."""
+    def add_keys(self, keys: Mapping[Slot, bytes]) -> bool:
+        """Adds wrapped keys; one that is there already stays. Whether all were new."""
 
     def fenced(self, subjects: Collection[str], within: Transaction | None = None) -> set[str]:
         """Those of the subjects that are fenced."""
@@ -89,18 +89,18 @@ class MongoKeyStore:
         found = self._find("tokens", [Binary(token) for token in tokens])
         return {bytes(doc["_id"]): doc["subject"] for doc in found}
 
-    def add_tokens(self, subjects: Mapping[bytes, str]) -> None:
-        """Adds tokens; one that is there already keeps its subject."""
-        self._add("tokens", [{"_id": Binary(each), "subject": subject} for each, subject in subjects.items()])
+    def add_tokens(self, subjects: Mapping[bytes, str]) -> bool:
+        """Adds tokens; one that is there already keeps its subject. Whether all were new."""
+        return self._add("tokens", [{"_id": Binary(each), "subject": subject} for each, subject in subjects.items()])
 
     def keys(self, slots: Collection[Slot]) -> dict[Slot, bytes]:
         """Slot -> wrapped key, of those that are there."""
         names = {_slot_name(slot): slot for slot in slots}
         return {names[doc["_id"]]: bytes(doc["key"]) for doc in self._find("keys", list(names))}
 
-    def add_keys(self, keys: Mapping[Slot, bytes]) -> None:
-        """Adds wrapped keys; one that is there already stays."""
-        self._add(
+    def add_keys(self, keys: Mapping[Slot, bytes]) -> bool:
+        """Adds wrapped keys; one that is there already stays. Whether all were new."""
+        return self._add(
             "keys",
             [
                 {"_id": _slot_name(slot), "subject": slot[0], "class": slot[1], "key": Binary(key)}
@@ -154,16 +154,18 @@ class MongoKeyStore:
                 raise  # The transactor knows which errors are worth another attempt.
             raise _unavailable(error) from error
 
-    def _add(self, table: str, documents: list[Document]) -> None:
-        if not documents:
-            return
+    def _add(self, table: str, documents: list[Document]) -> bool:
+        """Whether all of them were new."""
         try:
-            self._db[table].insert_many(documents, ordered=False)
+            if documents:
+                self._db[table].insert_many(documents, ordered=False)
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise _unavailable(error) from error
+            return False
         except PyMongoError as error:
             raise _unavailable(error) from error
+        return True
 
 
 class MemoryKeyStore:
@@ -186,17 +188,17 @@ class MemoryKeyStore:
         """Token -> subject, of those that are known."""
         return {each: self._tokens[each] for each in tokens if each in self._tokens}
 
-    def add_tokens(self, subjects: Mapping[bytes, str]) -> None:
-        """Adds tokens; one that is there already keeps its subject."""
-        _add_new(self._tokens, subjects.items())
+    def add_tokens(self, subjects: Mapping[bytes, str]) -> bool:
+        """Adds tokens; one that is there already keeps its subject. Whether all were new."""
+        return _add_new(self._tokens, subjects.items())
 
     def keys(self, slots: Collection[Slot]) -> dict[Slot, bytes]:
         """Slot -> wrapped key, of those that are there."""
         return {each: self._keys[each] for each in slots if each in self._keys}
 
-    def add_keys(self, keys: Mapping[Slot, bytes]) -> None:
-        """Adds wrapped keys; one that is there already stays."""
-        _add_new(self._keys, keys.items())
+    def add_keys(self, keys: Mapping[Slot, bytes]) -> bool:
+        """Adds wrapped keys; one that is there already stays. Whether all were new."""
+        return _add_new(self._keys, keys.items())
 
     def fenced(self, subjects: Collection[str], within: Transaction | None = None) -> set[str]:
         """Those of the subjects that are fenced."""
@@ -231,9 +233,9 @@ class MemoryKeyStore:
         self._suppressions.update(tokens)
 
 
-def _add_new(table: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> None:
-    for key, value in items:
-        table.setdefault(key, value)
+def _add_new(table: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether all of them were new."""
+    return all([table.setdefault(key, value) is value for key, value in items])
 
 
 def _slot_name(slot: Slot) -> str:

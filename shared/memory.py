@@ -13,8 +13,10 @@ class MemoryTransaction:
     """One transaction; `undos` take back, last first, what was done in it."""
 
     session = None
+    attempt = 1
 
     def __init__(self) -> None:
+        self.unfenced: set[str] = set()
         self.reached: dict[tuple[str, int], int] = {}
         self.undos: list[Callable[[], None]] = []
         self._actions: list[Callable[[], None]] = []

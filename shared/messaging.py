@@ -18,7 +18,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue, binding
 from kombu.exceptions import OperationalError
 
 NUDGES: Final = Exchange("samla.nudges", type="topic", durable=True)
-"""Routing key `stream.partition`; the body is `{"stream", "partition", "position"}`."""
+"""Routing key: the stream; the body is `{"stream", "reached": {partition: position}}`: one message a batch."""
 EVICTIONS: Final = Exchange("samla.evictions", type="fanout", durable=True)
 """The body is `{"subjects": [...]}`."""
 
@@ -99,9 +99,8 @@ class NudgePublisher(threading.Thread):
             latest, self._latest = self._latest, {}
             evicted, self._evicted = self._evicted, set()
         try:
-            for (stream, partition), position in latest.items():
-                body = {"stream": stream, "partition": partition, "position": position}
-                _publish(producer, NUDGES, f"{stream}.{partition}", body)
+            for stream, reached in _by_stream(latest).items():
+                _publish(producer, NUDGES, stream, {"stream": stream, "reached": reached})
             if evicted:
                 _publish(producer, EVICTIONS, "", {"subjects": sorted(evicted)})
         except BROKER_ERRORS:
@@ -117,6 +116,13 @@ class NudgePublisher(threading.Thread):
 
     def _pause(self) -> None:
         threading.Event().wait(RECONNECT_SECONDS)
+
+
+def _by_stream(latest: dict[tuple[str, int], int]) -> dict[str, dict[str, int]]:
+    streams: dict[str, dict[str, int]] = {}
+    for (stream, partition), position in latest.items():
+        streams.setdefault(stream, {})[str(partition)] = position
+    return streams
 
 
 def _publish(producer: Producer, exchange: Exchange, key: str, body: Message) -> None:

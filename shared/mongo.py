@@ -43,8 +43,10 @@ def connect(url: str, *, seconds: float = 5.0, pool: int = 50) -> "MongoClient[D
 class MongoTransaction:
     """One attempt at a transaction on a MongoDB session."""
 
-    def __init__(self, session: ClientSession) -> None:
+    def __init__(self, session: ClientSession, attempt: int) -> None:
         self.session = session
+        self.attempt = attempt
+        self.unfenced: set[str] = set()
         self.reached: dict[tuple[str, int], int] = {}
         self._actions: list[Callable[[], None]] = []
 
@@ -85,7 +87,7 @@ class MongoTransactor:
         while True:
             attempt += 1
             try:
-                result, transaction = self._attempt(work, deadline)
+                result, transaction = self._attempt(work, deadline, attempt)
             except PyMongoError as error:
                 if not _worth_another(error):
                     raise Unavailable(f"MongoDB refused a transaction: {_named(error)}") from error
@@ -101,7 +103,7 @@ class MongoTransactor:
             return result
 
     def _attempt(
-        self, work: Callable[[Transaction], T], deadline: float
+        self, work: Callable[[Transaction], T], deadline: float, attempt: int
     ) -> tuple[T, MongoTransaction]:
         with self._client.start_session() as session:
             session.start_transaction(
@@ -109,7 +111,7 @@ class MongoTransactor:
                 write_concern=MAJORITY,
                 read_preference=ReadPreference.PRIMARY,
             )
-            transaction = MongoTransaction(session)
+            transaction = MongoTransaction(session, attempt)
             try:
                 result = work(transaction)
             except BaseException:

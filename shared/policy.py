@@ -54,7 +54,7 @@ class Policy:
 
     def product(self, category: object) -> str | None:
         """The special category of a product category, or None."""
-        return self._products.get(plain(category)) if isinstance(category, str) else None
+        return _looked_up(self, category) if isinstance(category, str) else None
 
     def classify(self, event: str | None, properties: Mapping[str, Any], traits: Mapping[str, Any]) -> Special:
         """What of an event is special. Never raises, whatever the values are."""
@@ -70,7 +70,8 @@ class Policy:
 
     def _about(self, product: Mapping[str, Any]) -> str | None:
         for name in CATEGORY_FIELDS:
-            if name in product and (category := self.product(product[name])):
+            value = product.get(name)
+            if value is not None and (category := self.product(value)):
                 return category
         return None
 
@@ -82,6 +83,12 @@ class Policy:
             for index, line in enumerate(products)
             if isinstance(line, dict) and (category := self._about(line))
         }
+
+
+@lru_cache(maxsize=8_192)
+def _looked_up(policy: Policy, category: str) -> str | None:
+    """An order has many lines, and a shop few categories."""
+    return policy._products.get(plain(category))
 
 
 @lru_cache(maxsize=8_192)

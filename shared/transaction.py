@@ -11,6 +11,10 @@ class Transaction(Protocol):
 
     session: Any
     """PyMongo's ClientSession, to pass as `session=`; None in memory."""
+    attempt: int
+    """1 for the first; what may be tried hopefully then is done carefully later."""
+    unfenced: set[str]
+    """Subjects that this transaction's snapshot has shown not to be erased."""
 
     def appended(self, stream: str, partition: int, position: int) -> None:
         """Remembers what to nudge for once it is committed."""

@@ -45,7 +45,7 @@ class Planner:
         self._keyring = keyring
         self._clock = clock
 
-    def plan(self, events: Sequence[Event], house: House) -> Finish:
+    def plan(self, events: Sequence[Event], house: House) -> Finish | None:
         """Schedules deliveries. Those that there is room for start as soon as they are committed."""
         made = self._planned(events)
 
@@ -58,7 +58,7 @@ class Planner:
             within.on_commit(partial(self._courier.hand_over, house, chosen))
             return [(ACTIVATION, [each.event for each in fresh])]
 
-        return finish if made else _nothing
+        return finish if made else None
 
     def _planned(self, events: Sequence[Event]) -> list[Planned]:
         changes = [
@@ -85,7 +85,7 @@ class Planner:
             each for each in made if each.delivery.profile not in erased and each.delivery.id not in there
         ]
 
-    def follow(self, events: Sequence[Event]) -> Finish:
+    def follow(self, events: Sequence[Event]) -> Finish | None:
         """Remembers who was merged into whom."""
         merges = [(_id(event, "from"), _id(event, "into")) for event in events if event.type == MERGED]
 
@@ -93,9 +93,9 @@ class Planner:
             self._store.merge(merges, within)
             return []
 
-        return finish if merges else _nothing
+        return finish if merges else None
 
-    def forget(self, events: Sequence[Event]) -> Finish:
+    def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops the deliveries of erased people; again at the end of an erasure, for what was under way."""
         erasures = [(_id(each, "request"), _id(each, "profile")) for each in events if each.type == ERASED]
         completed = [_id(each, "request") for each in events if each.type == COMPLETED]
@@ -107,7 +107,7 @@ class Planner:
                 self._store.drop(self._store.erased_by(completed, within), within)
             return []
 
-        return finish if erasures or completed else _nothing
+        return finish if erasures or completed else None
 
 
 def _made(event: Event, data: dict[str, Any], now: int) -> Planned:
@@ -115,9 +115,6 @@ def _made(event: Event, data: dict[str, Any], now: int) -> Planned:
     delivery = begin(data, _Envelope(now, causes, event.correlation))
     return Planned(delivery, scheduling(delivery, data))
 
-
-def _nothing(within: Transaction) -> list[Output]:
-    return []
 
 
 def _id(event: Event, field: str) -> str:

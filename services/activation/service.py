@@ -100,17 +100,17 @@ class ActivationService(Service):
     # What makes deliveries, and what drops them
 
     @consume("activation.plan", stream=SEGMENTATION)
-    def on_segmentation(self, events: list[Event]) -> Finish:
+    def on_segmentation(self, events: list[Event]) -> Finish | None:
         """Entered and left become deliveries."""
         return self.store.planner.plan(events, OverRpc(self))
 
-    @consume("activation.merges", stream=PROFILE)
-    def on_profile(self, events: list[Event]) -> Finish:
+    @consume("activation.merges", stream=PROFILE, spacing=0.5)
+    def on_profile(self, events: list[Event]) -> Finish | None:
         """Merges are remembered, so that erasing a person reaches deliveries under earlier profiles."""
         return self.store.planner.follow(events)
 
     @consume("activation.erasures", stream=PRIVACY)
-    def on_privacy(self, events: list[Event]) -> Finish:
+    def on_privacy(self, events: list[Event]) -> Finish | None:
         """Deliveries of erased people are dropped."""
         return self.store.planner.forget(events)
 

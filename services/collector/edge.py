@@ -85,7 +85,7 @@ class Edge:
         sources, quarantine = SourceStore(runtime.db), QuarantineStore(runtime.db, runtime.keyring)
         sources.setup()
         quarantine.setup()
-        self._writer = Writer(Appender(runtime.log, runtime.keyring, quarantine))
+        self._writer = Writer(Appender(runtime.log, runtime.keyring, quarantine), self._tell)
         self._writer.start()
         self._sources = SourceTable(sources.by_key)
         self._runtime = runtime
@@ -111,6 +111,7 @@ class Edge:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._loop = asyncio.get_running_loop()
                 self._opening.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
@@ -119,8 +120,7 @@ class Edge:
 
     def _close(self) -> None:
         if self._writer is not None:
-            self._writer.stop()
-            self._writer.join(timeout=20)
+            self._writer.stop(seconds=20)
         if self._runtime is not None:
             self._runtime.close()
 
@@ -190,16 +190,15 @@ class Edge:
     async def _written(
         self, source: Source, received: int, correlation: str, intake: Intake, size: int
     ) -> Outcome:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Outcome] = loop.create_future()
-
-        def done(outcome: Outcome) -> None:
-            loop.call_soon_threadsafe(_settle, answer, outcome)
-
-        work = Work(source.id, received, correlation, intake, size, done)
+        answer = self._loop.create_future()
+        work = Work(source.id, received, correlation, intake, size, answer)
         if self._writer is None or not self._writer.submit(work):
             return Outcome.UNAVAILABLE
         return await answer
+
+    def _tell(self, group: list[tuple[Work, Outcome]]) -> None:
+        """Called in a writer's thread: one wake-up of the loop for all of a group."""
+        self._loop.call_soon_threadsafe(_settle, group)
 
     # Looking
 
@@ -250,9 +249,10 @@ def decoded(
 _UNAVAILABLE: Final = Refused(503, "unavailable", "nothing was taken in; send it again soon")
 
 
-def _settle(answer: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
-    if not answer.done():
-        answer.set_result(outcome)
+def _settle(group: list[tuple[Work, Outcome]]) -> None:
+    for work, outcome in group:
+        if not work.waiting.done():
+            work.waiting.set_result(outcome)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | Refused:

@@ -1,4 +1,4 @@
-"""The edge's writer: one thread that groups what arrives together into one append.
+"""The edge's writer: it groups what arrives together into one append.
 
 While a group is being committed the next one gathers, so the busier it is, the larger the groups are and
 the less an event costs. Nobody is told of success before the commit (majority, journal).
@@ -25,6 +25,7 @@ MOST_WAITING: Final = 20_000
 MOST_WAITING_BYTES: Final = 128_000_000
 BIGGEST_GROUP: Final = 1_000
 """Events in one append, unless a single request holds more."""
+LINGER_SECONDS: Final = 0.005
 ATTEMPTS: Final = 5
 """At an append whose subjects were erased meanwhile."""
 
@@ -52,8 +53,8 @@ class Work(NamedTuple):
     correlation: str
     intake: Intake
     bytes: int
-    done: Callable[[Outcome], None]
-    """Called in the writer's thread."""
+    waiting: Any
+    """Who waits for the outcome; given back to `tell`."""
 
     @property
     def events(self) -> int:
@@ -149,17 +150,33 @@ def _event(item: Item, subject: str, identity: str, texts: Any) -> NewEvent:
     )
 
 
-class Writer(threading.Thread):
-    """The thread. `submit` never waits; `stop` ends it after what it has taken."""
+Tell = Callable[[list[tuple[Work, Outcome]]], None]
 
-    def __init__(self, appender: Appender) -> None:
-        super().__init__(name="writer", daemon=True)
+
+class Writer:
+    """The thread. `submit` never waits; `stop` ends it after what it has taken.
+
+    An append costs much the same for one event as for fifty. So while clients keep coming back with the next
+    request as soon as the last is answered, the writer waits a moment for those that it has just answered: as
+    many as it has seen at once. Where nobody else is waiting it does not wait either.
+
+    `tell` is called in the writer's thread, once a group, with what became of it.
+    """
+
+    def __init__(self, appender: Appender, tell: Tell) -> None:
         self._appender = appender
+        self._tell = tell
         self._waiting: deque[Work] = deque()
         self._events = 0
         self._bytes = 0
         self._something = threading.Condition()
         self._stopping = False
+        self._expected = 1
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
 
     def submit(self, work: Work) -> bool:
         """Whether there was room for it."""
@@ -168,28 +185,32 @@ class Writer(threading.Thread):
                 return False
             self._waiting.append(work)
             self._count(work, 1)
-            self._something.notify()
+            if len(self._waiting) == 1 or self._is_worth_a_group():
+                self._something.notify()
             return True
 
-    def stop(self) -> None:
-        """Writes what waits, then ends."""
+    def stop(self, seconds: float) -> None:
+        """Writes what waits, then ends; waits for that so long."""
         with self._something:
             self._stopping = True
             self._something.notify()
+        self._thread.join(timeout=seconds)
 
-    def run(self) -> None:
-        """Until stopped."""
+    def _run(self) -> None:
         while group := self._take():
             WAITING.set(self._events)
             GROUP.observe(sum(work.events for work in group))
             with SECONDS.time():
                 self._write(group)
+            self._expected = len(group) + len(self._waiting)
 
     def _take(self) -> list[Work]:
         """The next group; empty once stopped."""
         with self._something:
             while not self._waiting and not self._stopping:
                 self._something.wait()
+            if self._expected > 1:
+                self._something.wait_for(self._is_worth_a_group, LINGER_SECONDS)
             group, events = [], 0
             while self._waiting and (not group or events + self._waiting[0].events <= BIGGEST_GROUP):
                 work = self._waiting.popleft()
@@ -197,6 +218,9 @@ class Writer(threading.Thread):
                 self._count(work, -1)
                 group.append(work)
             return group
+
+    def _is_worth_a_group(self) -> bool:
+        return len(self._waiting) >= self._expected or self._events >= BIGGEST_GROUP or self._stopping
 
     def _count(self, work: Work, sign: int) -> None:
         self._events += sign * work.events
@@ -218,5 +242,4 @@ class Writer(threading.Thread):
                 return
             logger.error("a request cannot be written", error=type(error).__name__, correlation=group[0].correlation)
             outcome = Outcome.FAILED
-        for work in group:
-            work.done(outcome)
+        self._tell([(work, outcome) for work in group])

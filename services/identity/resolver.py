@@ -18,6 +18,10 @@ SERVICE: Final = "identity"
 SUBJECTS_ERASED: Final = "privacy.subjects_erased.v1"
 
 
+Identified = list[tuple[Event, list[Found]]]
+"""Events with their identifiers."""
+
+
 class Resolver:
     """What identity's two subscriptions do; each method gives what runs in the transaction."""
 
@@ -25,33 +29,40 @@ class Resolver:
         self._store = store
         self._keyring = keyring
 
-    def resolve(self, events: Sequence[Event]) -> Finish:
+    def resolve(self, events: Sequence[Event]) -> Finish | None:
         """Decides about the identifiers of tracking events."""
         found = self._found(events)
+        subjects = {each.subject for _, identifiers in found for each in identifiers}
         version = self._store.version()
-        graph = self._store.load({each.subject for _, identifiers in found for each in identifiers})
-        self._forget_fenced(graph)
+        graph = self._store.load(subjects)
+        found = self._living(found, graph)
         decided = [
             (event, facts) for event, each in found if (facts := decide(graph, event.id, event.time, each))
         ]
         made = [new for event, facts in decided for new in _events(event, facts)]
 
         def finish(within: Transaction) -> list[Output]:
-            if not made:
-                return []
             self._store.save(graph, version, within)
             return [(IDENTITY, made)]
 
-        return finish
+        return finish if made else None
 
-    def _forget_fenced(self, graph: Graph) -> None:
-        """Who is being erased is nobody's identity any more, though the erasure may not have come to us yet."""
-        gone = self._keyring.fenced([*graph.people, *graph.links])
+    def _living(self, found: Identified, graph: Graph) -> Identified:
+        """Without who is being erased, though the erasure may not have come to us yet."""
+        named = {each.subject for _, identifiers in found for each in identifiers}
+        gone = self._keyring.fenced({*named, *graph.people})
+        if not gone:
+            return found
         graph.links = {
             subject: profile for subject, profile in graph.links.items() if subject not in gone and profile not in gone
         }
+        return [
+            (event, [each for each in identifiers if each.subject not in gone])
+            for event, identifiers in found
+            if event.subject not in gone
+        ]
 
-    def _found(self, events: Sequence[Event]) -> list[tuple[Event, list[Found]]]:
+    def _found(self, events: Sequence[Event]) -> Identified:
         """The identifiers of each event as subjects; erased events have none."""
         bodies = open_events(self._keyring, events)
         named: list[list[Identifier]] = [
@@ -59,20 +70,19 @@ class Resolver:
         ]
         others = {pair for pairs in named for pair in pairs[1:]}
         subjects = self._keyring.subjects_of(list(others), create=True)
-        fenced = self._keyring.fenced({each for each in subjects.values() if each} | {e.subject for e in events})
         found = []
         for event, body, pairs in zip(events, bodies, named, strict=True):
-            if body is None or event.subject in fenced:
+            if body is None:
                 continue
             # The event's own subject is its first identifier's as of then; the table may have forgotten since.
             if not pairs:
                 continue  # Nobody's: what came as identifiers was junk.
             mine = [Found(pairs[0][0], event.subject)]
-            mine += [Found(pair[0], subject) for pair in pairs[1:] if (subject := subjects[pair]) and subject not in fenced]
+            mine += [Found(pair[0], subject) for pair in pairs[1:] if (subject := subjects[pair])]
             found.append((event, mine))
         return found
 
-    def forget(self, events: Sequence[Event]) -> Finish:
+    def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops erased people."""
         erasures = [event for event in events if event.type == SUBJECTS_ERASED]
         version = self._store.version()
@@ -87,12 +97,10 @@ class Resolver:
             made += _events(event, [fact])
 
         def finish(within: Transaction) -> list[Output]:
-            if not made:
-                return []
             self._store.save(graph, version, within)
             return [(IDENTITY, made)]
 
-        return finish
+        return finish if made else None
 
 
 def _erased(event: Event, graph: Graph) -> dict[str, Any]:

@@ -37,12 +37,12 @@ class IdentityService(Service):
         return Parts(runtime)
 
     @subscribe(RESOLVE, stream=TRACKING, alone=True)
-    def on_tracking(self, events: list[Event]) -> Finish:
+    def on_tracking(self, events: list[Event]) -> Finish | None:
         """Identifiers become people."""
         return self.store.resolver.resolve(events)
 
     @subscribe("identity.erasures", stream=PRIVACY)
-    def on_privacy(self, events: list[Event]) -> Finish:
+    def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people are dropped."""
         return self.store.resolver.forget(events)
 

@@ -29,7 +29,7 @@ class Consenting:
         self._keyring = keyring
         self._checkpoints = checkpoints
 
-    def fold(self, events: Sequence[Event]) -> Finish:
+    def fold(self, events: Sequence[Event]) -> Finish | None:
         """Folds what tracking events say about consent."""
         deltas = deltas_of(self._keyring, events)
 
@@ -40,7 +40,7 @@ class Consenting:
             self._store.save({each: merge(known.get(each) or empty(), deltas[each]) for each in living}, within)
             return []
 
-        return finish if deltas else _nothing
+        return finish if deltas else None
 
     def forget(self, subjects: Sequence[str]) -> None:
         """Drops erased people's consents."""
@@ -105,6 +105,3 @@ def behind(handled: Mapping[str, int], causes: Mapping[str, int]) -> bool:
 def _answer(allow: bool, reason: str, again: bool = False) -> dict[str, Any]:
     return {"allow": allow, "reason": reason, "again": again}
 
-
-def _nothing(within: Transaction) -> list[Output]:
-    return []

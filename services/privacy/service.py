@@ -93,7 +93,7 @@ class PrivacyService(Service):
         return Parts(runtime)
 
     @subscribe(CONSENTS, stream=TRACKING)
-    def on_tracking(self, events: list[Event]) -> Finish:
+    def on_tracking(self, events: list[Event]) -> Finish | None:
         """What events say about consent."""
         return self.store.consenting.fold(events)
 

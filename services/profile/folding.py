@@ -32,15 +32,15 @@ class Folding:
 
     # Events become states
 
-    def fold(self, events: Sequence[Event]) -> Finish:
+    def fold(self, events: Sequence[Event]) -> Finish | None:
         """Folds tracking events into the states of their subjects."""
         deltas = deltas_of(self._keyring, events)
         reached = {event.subject: event for event in events if event.subject in deltas}
 
         def finish(within: Transaction) -> list[Output]:
-            gone = self._keyring.fenced(deltas, within)
+            known = self._store.load(deltas, within)
+            gone = self._keyring.fenced({*deltas, *(each.profile for each in known.values() if each.profile)}, within)
             living = {subject: delta for subject, delta in deltas.items() if subject not in gone}
-            known = self._store.load(living, within)
             self._store.save(
                 {subject: self._together(known.get(subject), delta, reached[subject]) for subject, delta in living.items()},
                 within,
@@ -57,7 +57,7 @@ class Folding:
                 within,
             )
 
-        return finish if deltas else _nothing
+        return finish if deltas else None
 
     def _together(self, known: Subject | None, delta: States, last: Event) -> States:
         if known is not None and known.version != FOLD_VERSION:
@@ -81,8 +81,9 @@ class Folding:
 
     # Identity's decisions
 
-    def follow(self, events: Sequence[Event]) -> Finish:
+    def follow(self, events: Sequence[Event]) -> Finish | None:
         """Gives subjects to people, and merges people, in identity's order."""
+        events = [each for each in events if each.type in (identity.CREATED, identity.ATTACHED, identity.MERGED)]
 
         def finish(within: Transaction) -> list[Output]:
             named = {str(event.data[name]) for event in events for name in _NAMING if name in event.data}
@@ -95,13 +96,11 @@ class Folding:
                     continue
                 if event.type in (identity.CREATED, identity.ATTACHED):
                     owners[str(event.data["subject"])] = str(event.data["profile"])
-                elif event.type == identity.MERGED:
+                else:
                     self._store.give(owners, within)
                     owners = {}
                     self._store.merge(str(event.data["profile"]), str(event.data["into"]), within)
                     merges.append(_merged(event))
-                else:
-                    continue
                 # The last fact about a person in a batch stands for those before it.
                 whose = str(event.data.get("into", event.data["profile"]))
                 told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
@@ -109,11 +108,11 @@ class Folding:
             self._store.give(owners, within)
             return [(PROFILE, merges), *self._changes(told, within)]
 
-        return finish
+        return finish if events else None
 
     # Erasures
 
-    def forget(self, events: Sequence[Event]) -> Finish:
+    def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops the states of erased people; again at the end, for what was under way."""
         erasures = [event for event in events if event.type in (SUBJECTS_ERASED, COMPLETED)]
 
@@ -122,7 +121,7 @@ class Folding:
                 self._store.erase(_texts(event, "subjects"), _texts(event, "profiles"), within)
             return []
 
-        return finish if erasures else _nothing
+        return finish if erasures else None
 
     # What is told
 
@@ -199,9 +198,6 @@ def _merged(event: Event) -> NewEvent:
         correlation=event.correlation,
     )
 
-
-def _nothing(within: Transaction) -> list[Output]:
-    return []
 
 
 def _texts(event: Event, field: str) -> list[str]:

@@ -40,17 +40,17 @@ class ProfileService(Service):
         return Parts(runtime)
 
     @subscribe("profile.states", stream=TRACKING)
-    def on_tracking(self, events: list[Event]) -> Finish:
+    def on_tracking(self, events: list[Event]) -> Finish | None:
         """Events become states."""
         return self.store.folding.fold(events)
 
     @subscribe("profile.people", stream=IDENTITY)
-    def on_identity(self, events: list[Event]) -> Finish:
+    def on_identity(self, events: list[Event]) -> Finish | None:
         """States become people's."""
         return self.store.folding.follow(events)
 
     @subscribe("profile.erasures", stream=PRIVACY)
-    def on_privacy(self, events: list[Event]) -> Finish:
+    def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people's states are dropped."""
         return self.store.folding.forget(events)
 

@@ -64,7 +64,7 @@ class Evaluating:
 
     # What happens to profiles
 
-    def follow(self, events: Sequence[Event], ask: AskFacts) -> Finish:
+    def follow(self, events: Sequence[Event], ask: AskFacts) -> Finish | None:
         """Evaluates the profiles that have changed, for the segments that depend on what has."""
         changed = self._changed(events)
         merges = [(event, str(event.data["from"]), str(event.data["into"])) for event in events if event.type == PROFILE_MERGED]
@@ -89,7 +89,7 @@ class Evaluating:
             self._save(known, people, within)
             return [(SEGMENTATION, made)]
 
-        return finish if known else _nothing
+        return finish if known else None
 
     def _changed(self, events: Sequence[Event]) -> dict[str, tuple[set[str], list[Event]]]:
         """Profile -> (names of what changed, the events that say so)."""
@@ -201,7 +201,7 @@ class Evaluating:
 
     # Erasures
 
-    def forget(self, events: Sequence[Event]) -> Finish:
+    def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops erased people's memberships; again at the end, for what was under way."""
         profiles = [
             str(each)
@@ -214,7 +214,7 @@ class Evaluating:
             self._store.erase(profiles, within)
             return []
 
-        return finish if profiles else _nothing
+        return finish if profiles else None
 
 
 def _facts(known: Mapping[str, Any]) -> dict[str, Facts]:
@@ -274,9 +274,6 @@ def _event(kind: str, segment: Segment, profile: str, cause: Cause, now: int) ->
         correlation=cause.correlation,
     )
 
-
-def _nothing(within: Transaction) -> list[Output]:
-    return []
 
 
 def _list(value: Any) -> list[Any]:

@@ -49,12 +49,12 @@ class SegmentationService(Service):
         return Parts(runtime)
 
     @subscribe("segmentation.evaluate", stream=PROFILE)
-    def on_profile(self, events: list[Event]) -> Finish:
+    def on_profile(self, events: list[Event]) -> Finish | None:
         """Profiles that have changed are evaluated."""
         return self.store.evaluating.follow(events, self._facts)
 
     @subscribe("segmentation.erasures", stream=PRIVACY)
-    def on_privacy(self, events: list[Event]) -> Finish:
+    def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people's memberships are dropped."""
         return self.store.evaluating.forget(events)
 

@@ -36,6 +36,11 @@ class EventLog(Protocol):
     def read(self, stream: str, partition: int, after: int, limit: int) -> list[Event]:
         """At most `limit` events behind position `after`, in order."""
 
+    def read_behind(self, stream: str, after: Mapping[int, int], limit: int) -> list[Event]:
+        """At most about `limit` events behind these positions (partition -> position), in the order of the
+        partitions and of their positions. Each partition gets its share of the room that is left, so that none
+        starves behind a long one."""
+
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""
 

@@ -85,6 +85,13 @@ class MemoryEventLog:
             held = self._events[stream, partition][after : after + limit]
         return [self._upcasters.event(event) for event in held]
 
+    def read_behind(self, stream: str, after: Mapping[int, int], limit: int) -> list[Event]:
+        """Events behind several positions."""
+        events: list[Event] = []
+        for waiting, (partition, position) in zip(range(len(after), 0, -1), sorted(after.items()), strict=True):
+            events += self.read(stream, partition, position, max(1, (limit - len(events)) // waiting))
+        return events
+
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""
         partition = partition_of(subject, self._streams[stream])

@@ -101,7 +101,7 @@ def is_open(port: int) -> bool:
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, in a row."""
-    for first in range(20_000 + os.getpid() % 9_000, 60_000, count):
+    for first in range(20_000 + os.getpid() % 8_000, 32_000, count):
         if all(_can_bind(first + each) for each in range(count)):
             return list(range(first, first + count))
     raise Unavailable(f"no {count} free ports in a row on this machine")

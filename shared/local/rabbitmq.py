@@ -89,11 +89,12 @@ def url(port: int) -> str:
 
 
 def _epmd_port(port: int) -> int:
-    return port + 10_001 if port < 50_000 else port - 10_001
+    """Away from the ports that outgoing connections get."""
+    return port - 1_999
 
 
 def _settings(folder: Path, port: int) -> dict[str, str]:
-    distribution = port + 10_000 if port < 50_000 else port - 10_000
+    distribution = port - 2_000
     return {
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(_epmd_port(port)),

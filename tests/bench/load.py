@@ -7,7 +7,7 @@ its requests, or at its deadline.
 import asyncio
 import base64
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -112,26 +112,56 @@ def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float
     return asyncio.run(_drive(port, requests, connections, seconds))
 
 
+class _Paced(asyncio.Protocol):
+    """A keep-alive connection that sends when it is told; answers come in the order of the requests."""
+
+    def __init__(self, accepted: list[float], statuses: Counter):
+        self.accepted, self.statuses = accepted, statuses
+        self.sent: deque[int] = deque()
+        self.buffer = b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def send(self, number: int, request: bytes):
+        self.sent.append(number)
+        self.transport.write(request)
+
+    def data_received(self, data):
+        self.buffer += data
+        while True:
+            head, found, body = self.buffer.partition(b"\r\n\r\n")
+            at = head.lower().find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if not found or len(body) < length:
+                return
+            self.buffer = body[length:]
+            self.accepted[self.sent.popleft()] = time.time()
+            self.statuses[int(head[9:12])] += 1
+
+
 async def _pace(port: int, requests: Sequence[bytes], rate: float, accepted: list[float]) -> Counter[int]:
     """Open loop: request n is sent at n / rate, whether or not the earlier ones are answered."""
     loop = asyncio.get_running_loop()
     statuses: Counter[int] = Counter()
-    ends = []
+    clients = [
+        (await loop.create_connection(lambda: _Paced(accepted, statuses), "127.0.0.1", port))[1]
+        for _ in range(CONNECTIONS)
+    ]
     started = loop.time()
     for number, each in enumerate(requests):
         await asyncio.sleep(max(0.0, started + number / rate - loop.time()))
-        done = loop.create_future()
-
-        def note(finished, number=number):
-            accepted[number] = time.time()
-
-        done.add_done_callback(note)
-        ends.append(done)
-        await loop.create_connection(
-            lambda each=each, done=done: _Client(iter([each]), done, [], statuses), "127.0.0.1", port
-        )
-    await asyncio.wait(ends, timeout=60)
+        min(clients, key=lambda client: len(client.sent)).send(number, each)
+    deadline = loop.time() + 60
+    while any(client.sent for client in clients) and loop.time() < deadline:
+        await asyncio.sleep(0.01)
+    for client in clients:
+        client.transport.close()
     return statuses
+
+
+CONNECTIONS = 32
+"""Of an open loop."""
 
 
 def pace(port: int, requests: Sequence[bytes], rate: float) -> tuple[list[float], Counter[int]]:

@@ -3,7 +3,6 @@
 Facts: SDKs send JSON under any content type, and gzip with or without saying so.
 """
 
-import re
 import zlib
 from base64 import b64decode
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ MOST_EVENTS: Final = 2_500
 DEEPEST: Final = 100
 GZIP: Final = b"\x1f\x8b"
 
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{2}")
 _FIRST_ROUNDED: Final = 2.0**63
 
 Message = dict[str, Any]
@@ -82,30 +80,36 @@ def parsed(body: bytes) -> Message | Refused:
 
 
 def _nested_too_deep(body: bytes) -> bool:
-    """Whether there may be more than DEEPEST levels; only then is it worth counting them."""
+    """Whether it is deeper than DEEPEST. Whole passes over the bytes, since this is asked of every request:
+    with all but brackets taken out, each pass takes away the innermost pairs."""
     if body.count(b"[") + body.count(b"{") <= DEEPEST:
         return False
+    brackets = body.translate(None, _NO_BRACKETS)
+    for _ in range(DEEPEST):
+        outer = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if not outer:
+            return False
+        if outer == brackets:
+            break
+        brackets = outer
+    # Deep indeed, or brackets within strings.
     return depth_of(body) > DEEPEST
+
+
+_NO_BRACKETS: Final = bytes(each for each in range(256) if each not in b"[]{}")
 
 
 def depth_of(body: bytes) -> int:
     """How deep brackets nest, strings left out. Linear, without recursion."""
     deepest = depth = 0
-    for piece in _outside_strings(body):
-        for each in piece:
+    for piece in body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]:
+        for each in piece.translate(None, _NO_BRACKETS):
             if each in b"[{":
                 depth += 1
                 deepest = max(deepest, depth)
-            elif each in b"]}":
+            else:
                 depth -= 1
     return deepest
-
-
-def _outside_strings(body: bytes) -> list[bytes]:
-    """The brackets of the body, between its strings."""
-    pieces = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
-    keep = bytes(each for each in range(256) if each not in b"[]{}")
-    return [piece.translate(None, keep) for piece in pieces]
 
 
 def batch_of(value: Message) -> Batch | Refused:
@@ -142,8 +146,14 @@ def write_key_of(authorization: str | None, body: Mapping[str, Any], query: Mapp
 
 
 def has_long_number(body: bytes) -> bool:
-    """Whether a number may be in it that 64 bits cannot hold; only then are the values worth a walk."""
-    return _LONG_NUMBER.search(body) is not None
+    """Whether an integer may be in it that 64 bits cannot hold, and that was rounded when it was read; only then
+    are the values worth a walk. (Infinities are refused by the parser.) Digits become 0, then it is one search."""
+    return b"0" * LONGEST_NUMBER in body.translate(_DIGITS)
+
+
+LONGEST_NUMBER: Final = 19
+"""Digits; fewer always fit."""
+_DIGITS: Final = bytes(ord("0") if each in b"0123456789" else 32 for each in range(256))
 
 
 def rounded(value: object) -> bool:
