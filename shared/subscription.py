@@ -37,7 +37,7 @@ from shared.messaging import NUDGES, Listener, Message
 from shared.metrics import LAG
 from shared.runtime import BEAT_SECONDS, Runtime
 
-ROUND_SECONDS: Final = 0.05
+ROUND_SECONDS: Final = 0.04
 """From the beginning of a round to that of the next, at least. A round costs much the same for one event as for
 fifty: under load they come in groups, and when it is quiet the first one is not kept waiting."""
 LOOK_SECONDS: Final = 1.0

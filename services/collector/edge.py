@@ -39,6 +39,9 @@ BATCH: Final = frozenset({"/v1/batch", "/v1/import", "/v1/b"})
 SDK_METRICS: Final = "/v1/m"
 PROJECTS: Final = "/v1/projects/"
 RETRY_SECONDS: Final = b"2"
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than SDKs and proxies keep an idle connection: who closes it first must be them, or a request is sent
+into a connection that is just being closed."""
 SWITCH_SECONDS: Final = 0.001
 """How long a thread may keep the interpreter while another waits: the writer must not starve."""
 
@@ -337,6 +340,7 @@ def main() -> int:
         log_config=None,
         lifespan="on",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=20,
     )
     uvicorn.Server(config).run()
