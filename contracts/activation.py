@@ -39,9 +39,7 @@ def _when(text: str) -> fields.Integer:
 
 
 def _count(text: str) -> fields.Integer:
-    return fields.Integer(
-        required=True, strict=True, validate=validate.Range(min=1), metadata={"description": text}
-    )
+    return fields.Integer(required=True, strict=True, validate=validate.Range(min=1), metadata={"description": text})
 
 
 def _reason(text: str) -> fields.String:

@@ -24,9 +24,7 @@ class Envelope(Schema):
     time = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
     data = fields.Dict(keys=fields.String(), load_default=dict)
     sealed = fields.Dict(keys=fields.String(), values=fields.Raw(), load_default=dict)
-    causes = fields.Dict(
-        keys=fields.String(validate=PLACE), values=fields.Integer(strict=True), load_default=dict
-    )
+    causes = fields.Dict(keys=fields.String(validate=PLACE), values=fields.Integer(strict=True), load_default=dict)
     correlation = fields.String(load_default="")
     stream = fields.String(required=True)
     partition = fields.Integer(required=True, strict=True)

@@ -63,9 +63,7 @@ class Body(Schema):
     context = fields.Dict(required=True)
     integrations = fields.Dict(required=True)
     group_id = fields.Raw(required=True, allow_none=True)
-    consent = fields.Dict(
-        keys=fields.String(), values=fields.Boolean(), metadata={"description": "category -> agreed"}
-    )
+    consent = fields.Dict(keys=fields.String(), values=fields.Boolean(), metadata={"description": "category -> agreed"})
     gpc = fields.Boolean(metadata={"description": "Sec-GPC: 1 was said: no sale, no sharing, no ads"})
     set_aside = fields.List(
         fields.List(fields.String()), metadata={"description": "[kind, reason] of identifiers that are nobody's"}

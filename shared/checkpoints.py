@@ -186,7 +186,7 @@ class MemoryCheckpoints:
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""
         self._parked[parked.id] = parked
-        self._transactor.undo(within, lambda: self._parked.pop(parked.id, None) and None)
+        self._transactor.undo(within, lambda: self._parked.__delitem__(parked.id))
 
     def parked(self) -> list[Parked]:
         """What is parked, oldest first."""

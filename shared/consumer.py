@@ -138,7 +138,7 @@ class Consumer:
         """The batch as a whole; where that fails for an event's sake, its halves."""
         try:
             self._commit(events, self._prepare(events))
-        except self._passing:
+        except self._passing:  # type: ignore[misc]
             raise
         except Exception as error:
             if len(events) == 1:

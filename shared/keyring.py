@@ -13,7 +13,7 @@ import hmac
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -142,9 +142,7 @@ class Keyring:
 
     # Subjects
 
-    def subjects_of(
-        self, identifiers: Sequence[Identifier], create: bool
-    ) -> dict[Identifier, str | None]:
+    def subjects_of(self, identifiers: Sequence[Identifier], create: bool) -> dict[Identifier, str | None]:
         """Identifier -> subject. Unknown ones get a fresh random subject with `create`, else None."""
         self._subjects.turn()
         tokens = {each: self._blind("token", *each) for each in identifiers}
@@ -304,7 +302,7 @@ class Keyring:
         return hmac.digest(self._blinding[use], text.encode(), "sha256")[:16]
 
 
-def MemoryKeyring(master: bytes = b"m" * KEY_BYTES, **options: float) -> Keyring:  # noqa: N802
+def MemoryKeyring(master: bytes = b"m" * KEY_BYTES, **options: Any) -> Keyring:
     """A keyring on in-memory tables: the twin."""
     return Keyring(MemoryKeyStore(), master, **options)
 

@@ -235,7 +235,8 @@ class MemoryKeyStore:
 
 def _add_new(table: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> bool:
     """Whether all of them were new."""
-    return all([table.setdefault(key, value) is value for key, value in items])
+    added = [table.setdefault(key, value) is value for key, value in items]
+    return all(added)
 
 
 def _slot_name(slot: Slot) -> str:

@@ -41,9 +41,7 @@ def configure(settings: Settings, service: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-def without_personal_names(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def without_personal_names(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Takes out what must not be logged; says that something was taken out."""
     for name in PERSONAL.intersection(event):
         event[name] = "[withheld]"

@@ -38,9 +38,7 @@ class MemoryTransaction:
 class MemoryTransactor:
     """Runs work in transactions that exclude one another."""
 
-    def __init__(
-        self, nudge: Callable[[str, int, int], None] = lambda stream, partition, position: None
-    ) -> None:
+    def __init__(self, nudge: Callable[[str, int, int], None] = lambda stream, partition, position: None) -> None:
         self.lock = threading.RLock()
         self._nudge = nudge
 

@@ -102,9 +102,7 @@ class MongoTransactor:
             transaction.committed()
             return result
 
-    def _attempt(
-        self, work: Callable[[Transaction], T], deadline: float, attempt: int
-    ) -> tuple[T, MongoTransaction]:
+    def _attempt(self, work: Callable[[Transaction], T], deadline: float, attempt: int) -> tuple[T, MongoTransaction]:
         with self._client.start_session() as session:
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"),

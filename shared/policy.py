@@ -94,9 +94,7 @@ def _looked_up(policy: Policy, category: str) -> str | None:
 @lru_cache(maxsize=8_192)
 def plain(name: str) -> str:
     """A name as it is compared: `Political-Opinion`, `politicalOpinion` and `political opinion` are one."""
-    spaced = "".join(
-        f" {c}" if c.isupper() and i and name[i - 1].islower() else c for i, c in enumerate(name[:200])
-    )
+    spaced = "".join(f" {c}" if c.isupper() and i and name[i - 1].islower() else c for i, c in enumerate(name[:200]))
     return " ".join(spaced.lower().replace("_", " ").replace("-", " ").replace("/", " ").split())
 
 

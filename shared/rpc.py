@@ -37,7 +37,7 @@ class ReplyPublisher(TransientPublisher):
 
 def configure() -> None:
     """To be called once a process, before a container or a proxy is made."""
-    register(SERIALIZER, _dumps, orjson.loads, content_type="application/json", content_encoding="utf-8")
+    register(SERIALIZER, _dumps, orjson.loads, content_type="application/json", content_encoding="utf-8")  # type: ignore[no-untyped-call]
     MethodProxy.publisher_cls = TransientPublisher
     Responder.publisher_cls = ReplyPublisher
 

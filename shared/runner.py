@@ -4,16 +4,16 @@ import eventlet
 
 eventlet.monkey_patch()
 
-import signal  # noqa: E402
-import sys  # noqa: E402
-from importlib import import_module  # noqa: E402
-from types import FrameType  # noqa: E402
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
 
-from nameko.containers import ServiceContainer  # noqa: E402
+from nameko.containers import ServiceContainer
 
-from shared import logs, rpc  # noqa: E402
-from shared.config import SERVICES, Settings  # noqa: E402
-from shared.errors import SamlaError, SettingsError  # noqa: E402
+from shared import logs, rpc
+from shared.config import SERVICES, Settings
+from shared.errors import SamlaError, SettingsError
 
 
 def main(arguments: list[str]) -> int:

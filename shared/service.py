@@ -64,9 +64,7 @@ class Service:
     def parked_list(self) -> list[dict[str, Any]]:
         """The events that this service has set aside, oldest first."""
         fields = ("id", "subscription", "stream", "partition", "position", "event", "type", "error", "where", "time")
-        return [
-            {name: getattr(parked, name) for name in fields} for parked in self.runtime.checkpoints.parked()
-        ]
+        return [{name: getattr(parked, name) for name in fields} for parked in self.runtime.checkpoints.parked()]
 
     @rpc
     def parked_retry(self, identity: str) -> dict[str, Any]:

@@ -313,7 +313,7 @@ class LoopsProvider(DependencyProvider):
     def get_dependency(self, worker_ctx: Any) -> dict[str, Consumer]:
         """Name -> consumer."""
         loops = self.shared.loops
-        return {loop.name: loop.consumer for loop in loops if isinstance(loop, Subscription)}
+        return {each.name: each.consumer for each in loops if isinstance(each, Subscription) and each.consumer}
 
 
 subscribe = Subscription.decorator

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pymongo
 import pytest
+
 from shared.local import mongod, rabbitmq
 from shared.local.processes import free_ports
 

@@ -65,9 +65,7 @@ def in_a_thread(work: Callable[[], None]) -> None:
 class Sender(Protocol):
     """The webhook adapter."""
 
-    def send(
-        self, url: str, keys: Sequence[bytes], message: str, body: bytes, extra: Mapping[str, str]
-    ) -> Answer:
+    def send(self, url: str, keys: Sequence[bytes], message: str, body: bytes, extra: Mapping[str, str]) -> Answer:
         """One attempt; never raises for what the other side does."""
 
 

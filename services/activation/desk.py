@@ -116,9 +116,7 @@ class Desk:
         if not on or set(on) - set(CHANGES):
             raise SamlaError(f"a subscription is on {' or '.join(CHANGES)}, or both")
         if not PURPOSE.fullmatch(purpose):
-            raise SamlaError(
-                "a subscription names its purpose, what people must have agreed to: marketing, say"
-            )
+            raise SamlaError("a subscription names its purpose, what people must have agreed to: marketing, say")
         found = next((each for each in self._segments.all(house) if segment in (each.id, each.key)), None)
         if found is None:
             raise SamlaError(f"there is no segment {segment}: see `samla segment list`")

@@ -62,9 +62,7 @@ class Planner:
 
     def _planned(self, events: Sequence[Event]) -> list[Planned]:
         changes = [
-            (event, change)
-            for event in events
-            if (change := change_of(event.id, event.type, event.data)) is not None
+            (event, change) for event in events if (change := change_of(event.id, event.type, event.data)) is not None
         ]
         if not changes:
             return []
@@ -81,9 +79,7 @@ class Planner:
         profiles = {each.delivery.profile for each in made}
         erased = self._keyring.fenced(profiles, within) | self._store.erased(profiles, within)
         there = self._store.current([each.delivery.id for each in made], within)
-        return [
-            each for each in made if each.delivery.profile not in erased and each.delivery.id not in there
-        ]
+        return [each for each in made if each.delivery.profile not in erased and each.delivery.id not in there]
 
     def follow(self, events: Sequence[Event]) -> Finish | None:
         """Remembers who was merged into whom."""
@@ -114,7 +110,6 @@ def _made(event: Event, data: dict[str, Any], now: int) -> Planned:
     causes = latest_causes(event.causes, {event.place: event.position})
     delivery = begin(data, _Envelope(now, causes, event.correlation))
     return Planned(delivery, scheduling(delivery, data))
-
 
 
 def _id(event: Event, field: str) -> str:

@@ -37,9 +37,7 @@ class ActivationStore:
         self.subscriptions = db["subscriptions"]
         self.people = db["people"]
         # A lease that is lost costs an attempt more, no delivery: not worth waiting for a majority.
-        self._leases = self.deliveries.with_options(
-            write_concern=WriteConcern(w=1), read_concern=ReadConcern("local")
-        )
+        self._leases = self.deliveries.with_options(write_concern=WriteConcern(w=1), read_concern=ReadConcern("local"))
 
     def setup(self) -> None:
         """Makes collections and indexes."""
@@ -71,9 +69,7 @@ class ActivationStore:
         found: Document | None = self.destinations.find_one({"_id": identity})
         return found
 
-    def change_destination(
-        self, identity: str, fields: Document, within: Transaction | None = None
-    ) -> Document | None:
+    def change_destination(self, identity: str, fields: Document, within: Transaction | None = None) -> Document | None:
         """The destination with these fields set; None where there is none."""
         session = within.session if within else None
         found: Document | None = self.destinations.find_one_and_update(
@@ -143,10 +139,7 @@ class ActivationStore:
 
     def put(self, deliveries: Iterable[Delivery], within: Transaction) -> None:
         """Writes states, whether or not they are there: for a rebuild."""
-        steps = [
-            ReplaceOne({"_id": each.id}, _document(each) | {"due": each.next}, upsert=True)
-            for each in deliveries
-        ]
+        steps = [ReplaceOne({"_id": each.id}, _document(each) | {"due": each.next}, upsert=True) for each in deliveries]
         if steps:
             self.deliveries.bulk_write(steps, ordered=False, session=within.session)
 

@@ -16,9 +16,10 @@ from urllib.parse import parse_qsl
 import orjson
 import structlog
 import uvicorn
-from contracts.tracking import KINDS
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pymongo.errors import PyMongoError
+
+from contracts.tracking import KINDS
 from services.collector.domain import decode
 from services.collector.domain.decode import Batch, Refused
 from services.collector.domain.intake import Intake, take_in
@@ -190,9 +191,7 @@ class Edge:
             return Refused(404, "source_disabled", "this source is disabled")
         return source
 
-    async def _written(
-        self, source: Source, received: int, correlation: str, intake: Intake, size: int
-    ) -> Outcome:
+    async def _written(self, source: Source, received: int, correlation: str, intake: Intake, size: int) -> Outcome:
         answer = self._loop.create_future()
         work = Work(source.id, received, correlation, intake, size, answer)
         if self._writer is None or not self._writer.submit(work):
@@ -286,8 +285,7 @@ async def _tell(send: Send, outcome: Outcome, intake: Intake, single: bool, corr
         [aside] = intake.set_aside
         return await _refuse(send, Refused(400, aside.code, f"{aside.why} (it is kept in quarantine)"))
     rows = [
-        {"index": each.index, "code": each.code, "message": each.why, "place": each.place}
-        for each in intake.set_aside
+        {"index": each.at, "code": each.code, "message": each.why, "place": each.place} for each in intake.set_aside
     ]
     return await _answer(send, 200, orjson.dumps({"success": True, "set_aside": rows}), [JSON, *extra])
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from contracts.streams import TRACKING
 from nameko.rpc import rpc
+
+from contracts.streams import TRACKING
 from services.collector.store import QuarantineStore, SourceStore
 from shared.errors import SamlaError
 from shared.runtime import Runtime

@@ -8,10 +8,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from bson.binary import Binary
-from contracts.tracking import PARTIES
 from pymongo import DESCENDING, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
+
+from contracts.tracking import PARTIES
 from services.collector.domain.intake import SetAside
 from shared.errors import SamlaError
 from shared.keyring import Keyring, Sealed, Sealing, new_id
@@ -73,9 +74,7 @@ class SourceStore:
 
     def disable(self, identity: str) -> Source:
         """The source, which takes nothing from now on."""
-        found = self._sources.find_one_and_update(
-            {"_id": identity}, {"$set": {"enabled": False}}, return_document=True
-        )
+        found = self._sources.find_one_and_update({"_id": identity}, {"$set": {"enabled": False}}, return_document=True)
         if found is None:
             raise SamlaError(f"there is no source {identity}: see `samla source list`")
         return _source(found)
@@ -113,7 +112,9 @@ class QuarantineStore:
         )
         self._entries.bulk_write(
             [
-                UpdateOne({"_id": identity}, {"$setOnInsert": _entry(source, holder, received, each, text)}, upsert=True)
+                UpdateOne(
+                    {"_id": identity}, {"$setOnInsert": _entry(source, holder, received, each, text)}, upsert=True
+                )
                 for identity, each, text in zip(ids, entries, sealed, strict=True)
             ],
             ordered=False,

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
-from contracts.streams import TRACKING
 from prometheus_client import Counter, Gauge, Histogram
 from pymongo.errors import PyMongoError
+
+from contracts.streams import TRACKING
 from services.collector.domain.intake import Accepted, Intake
 from services.collector.store import QuarantineStore
 from shared.errors import SubjectsFenced, Unavailable
@@ -85,7 +86,13 @@ class Appender:
             self._quarantine.add(work.source, work.received, work.intake.set_aside)
             for each in work.intake.set_aside:
                 EVENTS.labels(f"quarantined_{each.code}").inc()
-        self._append([Item(work.source, work.received, work.correlation, each) for work in group for each in work.intake.accepted])
+        self._append(
+            [
+                Item(work.source, work.received, work.correlation, each)
+                for work in group
+                for each in work.intake.accepted
+            ]
+        )
 
     def _append(self, items: list[Item]) -> None:
         allowed = self._without_suppressed(items)
@@ -123,8 +130,7 @@ class Appender:
                 sealings.append(Sealing(subject, SENSITIVE, identity, item.message.sensitive))
         texts = iter(self._keyring.seal(sealings))
         return [
-            _event(item, subject, identity, texts)
-            for item, subject, identity in zip(items, subjects, ids, strict=True)
+            _event(item, subject, identity, texts) for item, subject, identity in zip(items, subjects, ids, strict=True)
         ]
 
     def _subjects(self, items: list[Item]) -> list[str]:

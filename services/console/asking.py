@@ -3,6 +3,7 @@
 from typing import Any
 
 from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
+
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
 from shared.eventlog import MongoEventLog

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from contracts.streams import STREAMS
-from shared.config import Settings
-from shared.errors import SamlaError
 
+from contracts.streams import STREAMS
 from services.console import show
 from services.console.asking import ask, open_log, profile_of
+from shared.config import Settings
+from shared.errors import SamlaError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -89,9 +89,7 @@ def segment_list(as_json: AsJson = False) -> None:
 
 
 @segment.command("preview")
-def segment_preview(
-    definition: Annotated[str, typer.Argument(help="JSON, or @FILE")], as_json: AsJson = False
-) -> None:
+def segment_preview(definition: Annotated[str, typer.Argument(help="JSON, or @FILE")], as_json: AsJson = False) -> None:
     """How many profiles a definition would hold, without saving it."""
     show.record(ask("segmentation", "preview", _json_argument(definition), timeout=120), as_json)
 
@@ -247,7 +245,9 @@ def privacy_request(request: str, as_json: AsJson = False) -> None:
 
 
 @privacy.command("export")
-def privacy_export(who: str, to: Annotated[Path | None, typer.Option(help="A file; else standard output.")] = None) -> None:
+def privacy_export(
+    who: str, to: Annotated[Path | None, typer.Option(help="A file; else standard output.")] = None
+) -> None:
     """Everything that is held of a person, as JSON."""
     text = orjson.dumps(ask("privacy", "export", profile_of(who), timeout=120), option=orjson.OPT_INDENT_2)
     if to is None:
@@ -279,9 +279,7 @@ def log_heads(as_json: AsJson = False) -> None:
 
 
 @log.command("read")
-def log_read(
-    stream: str, partition: int = 0, after: int = 0, limit: int = 20, as_json: AsJson = False
-) -> None:
+def log_read(stream: str, partition: int = 0, after: int = 0, limit: int = 20, as_json: AsJson = False) -> None:
     """Events as they stand in the log: what is in clear, and which classes of data are sealed in them."""
     if stream not in STREAMS:
         raise typer.BadParameter(f"there is no stream {stream}: {', '.join(STREAMS)}")

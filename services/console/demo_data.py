@@ -54,7 +54,9 @@ def tables(everything: bool) -> Tables:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     folder = _folder()
-    chosen = _chosen(pq.read_table(folder / "transactions.parquet", columns=["household_id"])["household_id"], everything)
+    chosen = _chosen(
+        pq.read_table(folder / "transactions.parquet", columns=["household_id"])["household_id"], everything
+    )
 
     def rows(name: str, of_households: bool = True) -> list[dict[str, Any]]:
         table = pq.read_table(folder / f"{name}.parquet")
@@ -132,7 +134,14 @@ class Household:
         began = at - self._random.randint(600_000, 2 * DAY_MS)
         for number, line in enumerate(self._random.sample(basket, min(len(basket), self._random.randint(1, 3)))):
             properties = self._product(line)
-            self._send(began + number * 30_000, "web", "track", anonymousId=device, event="Product Viewed", properties=properties)
+            self._send(
+                began + number * 30_000,
+                "web",
+                "track",
+                anonymousId=device,
+                event="Product Viewed",
+                properties=properties,
+            )
         if self._logs_in and device not in self._logged_in and self._random.random() < 0.4:
             self._logged_in.add(device)
             traits = {"email": f"{self._user}@example.org", "newsletter": self._random.random() < 0.5}
@@ -183,7 +192,9 @@ class Household:
     def _survey(self, last: int) -> None:
         if self._random.random() < 0.25:
             properties = {"question": "How do you like our shop?", "rating": self._random.randint(1, 5)}
-            self._send(last + 3_600_000, "web", "track", userId=self._user, event="Survey Answered", properties=properties)
+            self._send(
+                last + 3_600_000, "web", "track", userId=self._user, event="Survey Answered", properties=properties
+            )
 
 
 def messages(everything: bool, now: int) -> list[Sent]:
@@ -210,7 +221,9 @@ def _baskets(lines: Iterable[dict[str, Any]]) -> Iterator[tuple[int, list[list[d
 def _marketing(data: Tables, moved: int, now: int) -> Iterator[Sent]:
     for number, row in enumerate(data.redemptions):
         properties = {"coupon": str(row["coupon_upc"]), "campaign": row["campaign_id"]}
-        yield _of_crm(row["household_id"], row["redemption_date"] + moved, now, "Coupon Redeemed", properties, f"coupon-{number}")
+        yield _of_crm(
+            row["household_id"], row["redemption_date"] + moved, now, "Coupon Redeemed", properties, f"coupon-{number}"
+        )
     for number, row in enumerate(data.campaigns):
         properties = {"campaign": row["campaign_id"]}
         start = data.starts[row["campaign_id"]] + moved

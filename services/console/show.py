@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.tree import Tree
+
 from shared.errors import SamlaError
 
 SERVICES: Final = ("collector", "identity", "profile", "segmentation", "activation", "privacy")

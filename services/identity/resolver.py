@@ -36,9 +36,7 @@ class Resolver:
         version = self._store.version()
         graph = self._store.load(subjects)
         found = self._living(found, graph)
-        decided = [
-            (event, facts) for event, each in found if (facts := decide(graph, event.id, event.time, each))
-        ]
+        decided = [(event, facts) for event, each in found if (facts := decide(graph, event.id, event.time, each))]
         made = [new for event, facts in decided for new in _events(event, facts)]
 
         def finish(within: Transaction) -> list[Output]:

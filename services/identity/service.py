@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from contracts.streams import PRIVACY, TRACKING
 from nameko.rpc import rpc
+
+from contracts.streams import PRIVACY, TRACKING
 from services.identity.domain.graph import Person
 from services.identity.resolver import Resolver
 from services.identity.store import IdentityStore
@@ -69,9 +70,7 @@ class IdentityService(Service):
             if place.subscription == RESOLVE
         }
         people = self.store.graph.people_by_id({each["profile"] for each in requests})
-        return [
-            _members(people.get(each["profile"]), _behind(handled, each.get("causes") or {})) for each in requests
-        ]
+        return [_members(people.get(each["profile"]), _behind(handled, each.get("causes") or {})) for each in requests]
 
     @rpc
     def stats(self) -> dict[str, int]:
@@ -91,7 +90,9 @@ def _members(person: Person | None, behind: bool) -> dict[str, Any] | None:
 
 
 def _behind(handled: dict[str, int], causes: dict[str, int]) -> bool:
-    return any(handled.get(place, 0) < position for place, position in causes.items() if place.startswith(f"{TRACKING}:"))
+    return any(
+        handled.get(place, 0) < position for place, position in causes.items() if place.startswith(f"{TRACKING}:")
+    )
 
 
 SERVICE = IdentityService

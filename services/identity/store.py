@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from pymongo import ASCENDING, DeleteOne, ReplaceOne
 from pymongo.database import Database
+
 from services.identity.domain.graph import Graph, Person
 from shared.errors import CheckpointMoved
 from shared.transaction import Transaction
@@ -53,7 +54,9 @@ class IdentityStore:
         if moved.matched_count != 1:
             raise CheckpointMoved("the graph has changed meanwhile")
         people: list[Any] = [
-            ReplaceOne({"_id": each}, _document(graph.people[each]), upsert=True) if each in graph.people else DeleteOne({"_id": each})
+            ReplaceOne({"_id": each}, _document(graph.people[each]), upsert=True)
+            if each in graph.people
+            else DeleteOne({"_id": each})
             for each in graph.touched
         ]
         links: list[Any] = [

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
+
 from contracts.streams import TRACKING
 from services.privacy.domain.consents import empty, merge, merged, state_of
 from services.privacy.domain.gate import decide
@@ -104,4 +105,3 @@ def behind(handled: Mapping[str, int], causes: Mapping[str, int]) -> bool:
 
 def _answer(allow: bool, reason: str, again: bool = False) -> dict[str, Any]:
     return {"allow": allow, "reason": reason, "again": again}
-

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 import structlog
+
 from contracts.privacy import ERASURE_COMPLETED, ERASURE_REQUESTED, MODES, SUBJECTS_ERASED, SUPPRESS
 from contracts.streams import PRIVACY
 from services.privacy.consenting import Consenting

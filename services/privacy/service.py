@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import eventlet
+from nameko.rpc import RpcProxy, rpc
+
 from contracts.privacy import FORGET
 from contracts.streams import PRIVACY, TRACKING
-from nameko.rpc import RpcProxy, rpc
 from services.privacy.consenting import CONSENTS, Consenting
 from services.privacy.domain.consents import changes, history, merged, purposes
 from services.privacy.erasing import Erasing

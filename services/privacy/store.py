@@ -10,6 +10,7 @@ from pymongo import ASCENDING, UpdateOne
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
+
 from services.privacy.domain.consents import State
 from services.privacy.domain.erasure import Request, Step
 from shared.errors import SamlaError
@@ -25,7 +26,9 @@ class ConsentStore:
     """Consents. With `beside`, others beside the live ones: a rebuild's."""
 
     def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
-        options: dict[str, Any] = {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
+        options: dict[str, Any] = (
+            {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
+        )
         self.consents = db.get_collection("consents_rebuilt" if beside else "consents", **options)
         self._keyring = keyring
 

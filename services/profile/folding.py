@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
+
 from contracts import identity
 from contracts.profile import CHANGED, EVERYTHING, MERGED
 from contracts.streams import PROFILE, TRACKING
@@ -42,7 +43,10 @@ class Folding:
             gone = self._keyring.fenced({*deltas, *(each.profile for each in known.values() if each.profile)}, within)
             living = {subject: delta for subject, delta in deltas.items() if subject not in gone}
             self._store.save(
-                {subject: self._together(known.get(subject), delta, reached[subject]) for subject, delta in living.items()},
+                {
+                    subject: self._together(known.get(subject), delta, reached[subject])
+                    for subject, delta in living.items()
+                },
                 within,
             )
             told: dict[str, list[str]] = {}
@@ -51,7 +55,10 @@ class Folding:
                     told.setdefault(profile, []).append(subject)
             return self._changes(
                 {
-                    profile: ({name for each in subjects for name in _names(deltas[each])}, [reached[each] for each in subjects])
+                    profile: (
+                        {name for each in subjects for name in _names(deltas[each])},
+                        [reached[each] for each in subjects],
+                    )
                     for profile, subjects in told.items()
                 },
                 within,
@@ -125,9 +132,7 @@ class Folding:
 
     # What is told
 
-    def _changes(
-        self, told: Mapping[str, tuple[set[str], list[Event]]], within: Transaction
-    ) -> list[Output]:
+    def _changes(self, told: Mapping[str, tuple[set[str], list[Event]]], within: Transaction) -> list[Output]:
         gone = self._keyring.fenced(told, within)
         living = {profile: each for profile, each in told.items() if profile not in gone}
         ids = {profile: derive_id(CHANGED, profile, causes[-1].id) for profile, (_, causes) in living.items()}
@@ -197,7 +202,6 @@ def _merged(event: Event) -> NewEvent:
         causes=latest_causes(event.causes, {event.place: event.position}),
         correlation=event.correlation,
     )
-
 
 
 def _texts(event: Event, field: str) -> list[str]:

@@ -31,7 +31,7 @@ class Reading:
             profile: merged(each.states[ORDINARY] for each in of if ORDINARY in each.states)
             for profile, of in subjects.items()
         }
-        known: dict[str, Known | None] = {each: None for each in profiles}
+        known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         known |= {profile: {"profile": profile, "facts": facts} for profile, facts in self._theirs(states).items()}
         return known

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from nameko.rpc import rpc
+
 from contracts.profile import Known
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
-from nameko.rpc import rpc
 from services.profile.folding import Folding
 from services.profile.reading import Reading
 from services.profile.store import ProfileStore

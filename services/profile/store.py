@@ -13,6 +13,7 @@ from pymongo import ASCENDING, UpdateMany, UpdateOne
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
+
 from services.profile.domain.state import FOLD_VERSION, State
 from shared.errors import Poison
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed, Sealing
@@ -44,7 +45,9 @@ class ProfileStore:
     def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
         end = "_rebuilt" if beside else ""
         # Beside, nothing is durable before it is put in place; so it must be read as it was written.
-        options: dict[str, Any] = {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
+        options: dict[str, Any] = (
+            {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
+        )
         self.states = db.get_collection(f"states{end}", **options)
         self.merges = db.get_collection(f"merges{end}", **options)
         self._keyring = keyring
@@ -93,7 +96,9 @@ class ProfileStore:
         fields: dict[str, dict[str, Any]] = {subject: {"v": FOLD_VERSION} for subject in states}
         for (subject, cls), text in zip(slots, sealed, strict=True):
             fields[subject][f"s.{cls}"] = Binary(text)
-        self._write([UpdateOne({"_id": subject}, {"$set": each}, upsert=True) for subject, each in fields.items()], within)
+        self._write(
+            [UpdateOne({"_id": subject}, {"$set": each}, upsert=True) for subject, each in fields.items()], within
+        )
 
     def _write(self, steps: list[Any], within: Transaction | None) -> None:
         if steps:
@@ -109,7 +114,10 @@ class ProfileStore:
         """All that was `old`'s is `into`'s."""
         session = within.session if within else None
         self.states.update_many({"profile": old}, {"$set": {"profile": into}}, session=session)
-        steps = [UpdateMany({"into": old}, {"$set": {"into": into}}), UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True)]
+        steps = [
+            UpdateMany({"into": old}, {"$set": {"into": into}}),
+            UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True),
+        ]
         self.merges.bulk_write(steps, ordered=True, session=session)
 
     def erase(self, subjects: Collection[str], profiles: Collection[str], within: Transaction) -> None:
@@ -156,7 +164,11 @@ class ProfileStore:
 
     def counts(self) -> dict[str, int]:
         """Profiles, subjects, merges."""
-        profiles = list(self.states.aggregate([{"$match": {"profile": {"$ne": None}}}, {"$group": {"_id": "$profile"}}, {"$count": "n"}]))
+        profiles = list(
+            self.states.aggregate(
+                [{"$match": {"profile": {"$ne": None}}}, {"$group": {"_id": "$profile"}}, {"$count": "n"}]
+            )
+        )
         return {
             "profiles": profiles[0]["n"] if profiles else 0,
             "subjects": self.states.estimated_document_count(),

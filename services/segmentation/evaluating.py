@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
 from contracts.segmentation import ENTERED, LEFT
 from contracts.streams import SEGMENTATION
 from services.segmentation.domain.definition import Facts, depends_on, evaluate
@@ -67,7 +68,11 @@ class Evaluating:
     def follow(self, events: Sequence[Event], ask: AskFacts) -> Finish | None:
         """Evaluates the profiles that have changed, for the segments that depend on what has."""
         changed = self._changed(events)
-        merges = [(event, str(event.data["from"]), str(event.data["into"])) for event in events if event.type == PROFILE_MERGED]
+        merges = [
+            (event, str(event.data["from"]), str(event.data["into"]))
+            for event in events
+            if event.type == PROFILE_MERGED
+        ]
         segments = self._store.all()
         depends = {each.id: depends_on(each.definition) for each in segments}
         asked = {profile: concerned(segments, depends, names) for profile, (names, _) in changed.items()}
@@ -273,7 +278,6 @@ def _event(kind: str, segment: Segment, profile: str, cause: Cause, now: int) ->
         causes=cause.causes,
         correlation=cause.correlation,
     )
-
 
 
 def _list(value: Any) -> list[Any]:

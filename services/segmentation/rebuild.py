@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pymongo import InsertOne
+
 from contracts.segmentation import ENTERED
 from contracts.streams import SEGMENTATION
-from pymongo import InsertOne
 from services.segmentation.store import SegmentationStore
 from shared.rebuild import Rows, Tools, Upto, run
 

@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 import eventlet
-from contracts.streams import PRIVACY, PROFILE
 from nameko.rpc import RpcProxy, rpc
+
+from contracts.streams import PRIVACY, PROFILE
 from services.segmentation.domain.definition import check, evaluate, special_names
 from services.segmentation.domain.membership import Segment
 from services.segmentation.evaluating import Evaluating

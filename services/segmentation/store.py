@@ -8,6 +8,7 @@ import orjson
 from pymongo import ASCENDING, DeleteOne, ReplaceOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
+
 from services.segmentation.domain.membership import Membership, Segment
 from shared.errors import CheckpointMoved, SamlaError
 from shared.transaction import Transaction

@@ -20,9 +20,7 @@ class EventLog(Protocol):
     def setup(self) -> None:
         """Makes collections and indexes; refuses a log that was made with other partitions."""
 
-    def append(
-        self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None
-    ) -> list[Appended]:
+    def append(self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None) -> list[Appended]:
         """Appends all of the events or none, and tells where each stands.
 
         An event whose id its partition already holds (or that repeats one of the batch) is not

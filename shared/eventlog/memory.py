@@ -37,9 +37,7 @@ class MemoryEventLog:
         """Into how many partitions the stream is cut."""
         return self._streams[stream]
 
-    def append(
-        self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None
-    ) -> list[Appended]:
+    def append(self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None) -> list[Appended]:
         """Appends all or none; see EventLog.append."""
         if not events:
             return []

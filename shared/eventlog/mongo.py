@@ -11,6 +11,7 @@ from typing import Any
 
 from bson.int64 import Int64
 from pymongo import ASCENDING, MongoClient, UpdateOne
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
@@ -52,7 +53,7 @@ class MongoEventLog:
         streams: Mapping[str, int] = STREAMS,
         upcasters: Upcasters = UPCASTERS,
     ) -> None:
-        self._db = client.get_database(database, read_concern=ReadConcern("majority"))
+        self._db: Database[Any] = client.get_database(database, read_concern=ReadConcern("majority"))
         self._transactor = transactor
         self._fences = fences
         self._streams = dict(streams)
@@ -65,9 +66,7 @@ class MongoEventLog:
         """Makes collections and indexes; refuses a log that was made with other partitions."""
         for stream, partitions in self._streams.items():
             collection = self._db[stream]
-            collection.create_index(
-                [("partition", ASCENDING), ("id", ASCENDING)], unique=True, name="duplicates"
-            )
+            collection.create_index([("partition", ASCENDING), ("id", ASCENDING)], unique=True, name="duplicates")
             collection.create_index([("subject", ASCENDING), ("_id", ASCENDING)], name="subject")
             self._keep_partitions(stream, partitions)
 
@@ -90,9 +89,7 @@ class MongoEventLog:
         """Into how many partitions the stream is cut."""
         return self._streams[stream]
 
-    def append(
-        self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None
-    ) -> list[Appended]:
+    def append(self, stream: str, events: Sequence[NewEvent], within: Transaction | None = None) -> list[Appended]:
         """Appends all or none; see EventLog.append."""
         if not events:
             return []
@@ -131,9 +128,7 @@ class MongoEventLog:
         """(partition, id) -> position of the events that stand in the log already."""
         branches = [{"partition": each, "id": {"$in": list(group)}} for each, group in groups.items()]
         query = branches[0] if len(branches) == 1 else {"$or": branches}
-        found = self._db[stream].find(
-            query, {"id": 1, "partition": 1}, session=within.session, batch_size=10_000
-        )
+        found = self._db[stream].find(query, {"id": 1, "partition": 1}, session=within.session, batch_size=10_000)
         return {(doc["partition"], doc["id"]): _position(doc["_id"]) for doc in found}
 
     def _refuse_fenced(self, groups: Iterable[list[NewEvent]], within: Transaction) -> None:
@@ -189,8 +184,7 @@ class MongoEventLog:
             return {partition: int(_made(after, stream)["position"])}
         names = {_counter(stream, partition): partition for partition in sorted(counts)}
         steps = [
-            UpdateOne({"_id": name}, {"$inc": {"position": counts[partition]}})
-            for name, partition in names.items()
+            UpdateOne({"_id": name}, {"$inc": {"position": counts[partition]}}) for name, partition in names.items()
         ]
         counters.bulk_write(steps, ordered=True, session=within.session)
         found = list(counters.find({"_id": {"$in": list(names)}}, session=within.session))

@@ -52,6 +52,7 @@ def start(home: Path, port: int) -> Background:
         "--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet",
     ]  # fmt: skip
     running.start(command, os.environ)
+    client: MongoClient[dict[str, object]]
     with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true", serverSelectionTimeoutMS=300) as client:
         wait_until(lambda: _is_primary(client, port), running, START_SECONDS)
     return running

@@ -47,7 +47,10 @@ def _may_install() -> list[str]:
     if shutil.which("apt-get"):
         if os.geteuid() == 0:
             return []
-        if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0:
+        if (
+            shutil.which("sudo")
+            and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+        ):
             return ["sudo", "-n"]
     raise Unavailable(
         "RabbitMQ is missing: run `sudo apt-get install --no-install-recommends rabbitmq-server`, "

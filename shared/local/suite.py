@@ -128,8 +128,10 @@ class Suite:
     def start(self, name: str) -> None:
         """Starts one process; does not wait."""
         process = self.process(name)
-        if process.pid is None and is_open(self.port(name)):
-            raise Unavailable(f"port {self.port(name)}, where {name} should listen, is taken by another program")
+        if process.pid is None:
+            # One that has just been killed may take a moment to let go of its port.
+            taken = f"port {self.port(name)}, where {name} should listen, is taken by another program"
+            eventually(lambda: not is_open(self.port(name)), 5, taken)
         module = ["services.collector.edge"] if name == EDGE else ["shared.runner", name]
         process.start([sys.executable, "-m", *module], self.environment, self.home.parent)
 
@@ -155,8 +157,18 @@ class Suite:
     def states(self) -> list[State]:
         """How everything is."""
         servers = [
-            State("mongod", mongod.process(self.home).pid, _listens(self.settings.mongodb_url), _shown(self.settings.mongodb_url)),
-            State("rabbitmq", rabbitmq.process(self.home).pid, _listens(self.settings.amqp_url), _shown(self.settings.amqp_url)),
+            State(
+                "mongod",
+                mongod.process(self.home).pid,
+                _listens(self.settings.mongodb_url),
+                _shown(self.settings.mongodb_url),
+            ),
+            State(
+                "rabbitmq",
+                rabbitmq.process(self.home).pid,
+                _listens(self.settings.amqp_url),
+                _shown(self.settings.amqp_url),
+            ),
         ]
         own = [
             State(name, self.process(name).pid, self.health(name), f"http://127.0.0.1:{self.port(name)}/health")
@@ -206,6 +218,6 @@ def eventually(condition, seconds: float, what: str, pause: float = 0.05):  # ty
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
-            raise Unavailable(f"{what}: not within {seconds:g} s")
+            raise Unavailable(f"{what} ({seconds:g} s)")
         time.sleep(pause)
     return value

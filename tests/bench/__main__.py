@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+
 from services.console.demo_data import messages
 from services.console.progress import behind, is_quiet
 from services.console.sink import Sink
@@ -27,7 +28,6 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-
 from tests.bench import load
 
 BATCH = 100
@@ -244,7 +244,9 @@ def main() -> int:
     found = measure(parser.parse_args().only)
     table = Table("name", "value", "unit", "goal", "", title="Samla, measured")
     for each in found:
-        met = "" if each.goal is None else ("met" if (each.value >= each.goal) == (each.better == "higher") else "MISSED")
+        met = (
+            "" if each.goal is None else ("met" if (each.value >= each.goal) == (each.better == "higher") else "MISSED")
+        )
         table.add_row(each.name, f"{each.value:,.2f}", each.unit, "" if each.goal is None else f"{each.goal:,g}", met)
     console.print(table)
     path = Settings.from_env().home / "bench.json"

@@ -4,10 +4,10 @@ import eventlet
 
 eventlet.monkey_patch()
 
-import sys  # noqa: E402
+import sys
 
-from nameko.containers import ServiceContainer  # noqa: E402
-from nameko.web.handlers import http  # noqa: E402
+from nameko.containers import ServiceContainer
+from nameko.web.handlers import http
 
 
 class Empty:

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+
 from contracts.streams import STREAMS
 from shared.errors import SamlaError, SubjectsFenced
 from shared.eventlog import MemoryEventLog, MongoEventLog, NewEvent, derive_id, partition_of
@@ -14,9 +15,7 @@ STREAM = "tracking"
 
 
 def event(identity: str, subject: str = "s1", **fields) -> NewEvent:
-    return NewEvent(
-        id=derive_id(identity), type="tracking.track.v1", source="web", subject=subject, time=1, **fields
-    )
+    return NewEvent(id=derive_id(identity), type="tracking.track.v1", source="web", subject=subject, time=1, **fields)
 
 
 class World:
@@ -37,11 +36,7 @@ class World:
         self.log.setup()
 
     def everything(self) -> list:
-        return [
-            each
-            for partition in range(STREAMS[STREAM])
-            for each in self.log.read(STREAM, partition, 0, 10_000)
-        ]
+        return [each for partition in range(STREAMS[STREAM]) for each in self.log.read(STREAM, partition, 0, 10_000)]
 
 
 @pytest.fixture(params=["memory", "mongodb"])
@@ -160,7 +155,7 @@ def test_a_reader_never_skips_while_many_append(world):
                 places = world.log.append(STREAM, batch + batch[:1])
                 assert places[-1] == places[0]._replace(duplicate=True)
                 written.extend(each.id for each in batch)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             errors.append(error)
 
     seen: dict[int, list] = {partition: [] for partition in range(STREAMS[STREAM])}

@@ -1,6 +1,7 @@
 """What the keyring promises, on in-memory tables and on MongoDB's."""
 
 import pytest
+
 from shared.errors import MissingKey, Poison, SamlaError, SubjectsFenced
 from shared.keyring import Keyring, Sealed, Sealing
 from shared.keystore import MemoryKeyStore, MongoKeyStore

@@ -4,12 +4,12 @@ import eventlet
 
 eventlet.monkey_patch()
 
-from nameko.rpc import rpc  # noqa: E402
-from nameko.runners import ServiceRunner  # noqa: E402
-from shared.config import Settings  # noqa: E402
-from shared.rpc import configure, nameko_config  # noqa: E402
+from nameko.rpc import rpc
+from nameko.runners import ServiceRunner
 
-from tests.integration.activation_world import SEGMENT  # noqa: E402
+from shared.config import Settings
+from shared.rpc import configure, nameko_config
+from tests.integration.activation_world import SEGMENT
 
 
 class Privacy:

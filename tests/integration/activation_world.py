@@ -90,13 +90,9 @@ class Instance:
     def __init__(self, world, name):
         self.segments = Segments(world.store.remembered_segment, POLICY.trait, POLICY.event)
         self.vault = Vault(world.keyring)
-        self.ledger = Ledger(
-            world.store, world.log, world.keyring, world.transactor, world.clock, in_a_thread
-        )
+        self.ledger = Ledger(world.store, world.log, world.keyring, world.transactor, world.clock, in_a_thread)
         self.sender = Webhook(allow_local=True, seconds=2.0)
-        self.courier = Courier(
-            world.store, self.ledger, self.segments, self.vault, self.sender, world.clock, name
-        )
+        self.courier = Courier(world.store, self.ledger, self.segments, self.vault, self.sender, world.clock, name)
         self.planner = Planner(world.store, self.courier, world.keyring, world.clock)
         self.desk = Desk(world.store, self.vault, self.segments, world.clock, allow_local=True)
         house = world.house
@@ -106,9 +102,7 @@ class Instance:
             (PRIVACY, "activation.erasures", self.planner.forget),
         ]
         self.consumers = {
-            stream: Consumer(
-                name, stream, world.log, world.transactor, world.checkpoints, prepare, world.clock.now_ms
-            )
+            stream: Consumer(name, stream, world.log, world.transactor, world.checkpoints, prepare, world.clock.now_ms)
             for stream, name, prepare in feeds
         }
 
@@ -175,9 +169,7 @@ class World:
 
     def says(self, stream, type, subject, data):
         """An event of another service."""
-        event = NewEvent(
-            id=derive_id(uuid.uuid4()), type=type, source=stream, subject=subject, time=NOON, data=data
-        )
+        event = NewEvent(id=derive_id(uuid.uuid4()), type=type, source=stream, subject=subject, time=NOON, data=data)
         self.log.append(stream, [event])
 
     def merge(self, old, into):

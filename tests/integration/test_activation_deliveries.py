@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import bson
 import orjson
 import pytest
+
 from contracts.activation import EVENTS, WebhookBody
 from contracts.streams import ACTIVATION, PRIVACY, PROFILE, SEGMENTATION
 from services.activation.courier import AGAIN_PAUSES, LEASE_MS
 from services.activation.domain.schedule import ATTEMPTS, WAITS
 from services.activation.rebuild import compare, mend
 from shared.errors import SamlaError
-
 from tests.integration.activation_world import NOON, Instance, eventually, profile_id, world_on
 
 
@@ -84,7 +84,9 @@ def test_each_subscription_makes_its_own_delivery(world):
     world.happens("bert", change="left", reason="merged")
     world.consume()
     world.deliver()
-    got = [(each.path, each.message["type"], sorted(each.message["data"]["identifiers"])) for each in world.sink.accepted]
+    got = [
+        (each.path, each.message["type"], sorted(each.message["data"]["identifiers"])) for each in world.sink.accepted
+    ]
     assert sorted(got) == [
         ("/a", "segment.entered", ["email", "user"]),
         ("/b", "segment.entered", ["user"]),
@@ -483,7 +485,12 @@ def test_a_destination_that_cannot_work_is_refused(world, fields, says):
 
 @pytest.mark.parametrize(
     ("fields", "says"),
-    [({"segment": "nobody"}, "segment"), ({"on": ["seen"]}, "entered"), ({"on": []}, "entered"), ({"purpose": ""}, "purpose")],
+    [
+        ({"segment": "nobody"}, "segment"),
+        ({"on": ["seen"]}, "entered"),
+        ({"on": []}, "entered"),
+        ({"purpose": ""}, "purpose"),
+    ],
 )
 def test_a_subscription_that_cannot_work_is_refused(world, fields, says):
     made = world.desk.create("shop", "webhook", world.sink.url, None, None)
@@ -539,9 +546,15 @@ def test_a_lease_makes_no_difference(world):
 @pytest.mark.parametrize(
     ("tamper", "name"),
     [
-        (lambda world: world.store.deliveries.update_one({"status": "delivered"}, {"$set": {"status": "held"}}), "different"),
+        (
+            lambda world: world.store.deliveries.update_one({"status": "delivered"}, {"$set": {"status": "held"}}),
+            "different",
+        ),
         (lambda world: world.store.deliveries.delete_one({"status": "held"}), "missing"),
-        (lambda world: world.store.deliveries.insert_one({**world.store.deliveries.find_one(), "_id": "0" * 32}), "unknown"),
+        (
+            lambda world: world.store.deliveries.insert_one({**world.store.deliveries.find_one(), "_id": "0" * 32}),
+            "unknown",
+        ),
     ],
 )
 def test_a_difference_is_found_and_mended(world, tamper, name):

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from urllib.request import urlopen
 
 import pytest
-from contracts.streams import ACTIVATION, SEGMENTATION
 from nameko.exceptions import RemoteError
+
+from contracts.streams import ACTIVATION, SEGMENTATION
 from services.activation.rebuild import Tools, compare
 from services.console.sink import Sink
 from shared.config import SERVICES, Settings
@@ -21,7 +22,6 @@ from shared.keystore import MongoKeyStore
 from shared.messaging import NudgePublisher
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-
 from tests.integration.activation_world import SEGMENT, eventually, profile_id
 
 
@@ -38,9 +38,7 @@ class Suite:
         store = MongoKeyStore(self.client, self.settings.database("keyring"))
         self.keyring = Keyring(store, self.settings.master_key())
         self.keyring.setup()
-        self.log = MongoEventLog(
-            self.client, self.settings.database("log"), self.transactor, self.keyring.fenced
-        )
+        self.log = MongoEventLog(self.client, self.settings.database("log"), self.transactor, self.keyring.fenced)
         self.log.setup()
         self.processes = []
         self.sink = Sink()
@@ -94,7 +92,6 @@ class Suite:
         ]
         self.log.append(SEGMENTATION, events)
         return time.time()
-
 
     def destination(self):
         """A destination at the sink, subscribed to the segment."""

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from services.activation.adapters.webhook import Webhook
 from services.activation.domain import signing
 from services.console.sink import Sink
@@ -209,9 +210,7 @@ def resolving(*addresses):
     """A resolver that gives these addresses for any name."""
 
     def resolve(host, port):
-        return [
-            (socket.AF_INET6, (a, port, 0, 0)) if ":" in a else (socket.AF_INET, (a, port)) for a in addresses
-        ]
+        return [(socket.AF_INET6, (a, port, 0, 0)) if ":" in a else (socket.AF_INET, (a, port)) for a in addresses]
 
     return resolve
 

@@ -5,9 +5,11 @@ import time
 from collections import Counter
 
 import orjson
-from contracts import activation as contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from standardwebhooks.webhooks import Webhook
+
+from contracts import activation as contract
 from services.activation.domain import signing
 from services.activation.domain.delivery import (
     Arrived,
@@ -25,7 +27,6 @@ from services.activation.domain.plan import Change, Subscription, delivery_id, p
 from services.activation.domain.replay import People, digest_of, digest_of_all, fold
 from services.activation.domain.schedule import ATTEMPTS, LONGEST_RETRY_AFTER, WAITS, retry_after_ms, wait_after
 from services.activation.domain.ssrf import refused
-from standardwebhooks.webhooks import Webhook
 
 START = 1_700_000_000_000
 REASONS = st.sampled_from(["http_500", "timeout", "no_consent", "gone"])
@@ -43,7 +44,7 @@ STORIES = st.lists(st.tuples(st.integers(0, 3), COMMANDS, st.integers(0, 10**8))
 class Event:
     """As a reader of the activation stream sees it."""
 
-    causes = {"segmentation:0": 1}  # noqa: RUF012
+    causes = {"segmentation:0": 1}
     correlation = ""
 
     def __init__(self, type, data, time):
@@ -175,7 +176,9 @@ def test_no_address_passes_that_is_not_public(address):
         plain = address
         if address.version == 6:
             nat64 = ipaddress.ip_network("64:ff9b::/96")
-            plain = address.ipv4_mapped or (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in nat64 else address)
+            plain = address.ipv4_mapped or (
+                ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in nat64 else address
+            )
         assert plain.is_global
         assert not plain.is_multicast
 
@@ -237,6 +240,8 @@ def test_erasing_reaches_whatever_was_merged_into_the_person(order, erased, rand
 def test_a_fact_is_what_a_rebuild_reads():
     """The story tests above would be empty if decide gave nothing: here is one of each."""
     state = begin(first(0).data, first(0))
-    kinds = {decide(command, state, START)[0].type for command in (Arrived(200), Refused("x"), Missed("x", 0), Hopeless("x"))}
+    kinds = {
+        decide(command, state, START)[0].type for command in (Arrived(200), Refused("x"), Missed("x", 0), Hopeless("x"))
+    }
     dead = evolve(state, Fact(contract.DEAD, {"reason": "x"}), START)
     assert kinds | {decide(Redrive(), dead, START)[0].type, contract.SCHEDULED} == set(contract.EVENTS)

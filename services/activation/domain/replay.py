@@ -25,9 +25,7 @@ class Recorded(Protocol):
     def correlation(self) -> str: ...
 
 
-def fold(
-    events: Iterable[Recorded], seen: Callable[[Delivery], None] = lambda state: None
-) -> dict[str, Delivery]:
+def fold(events: Iterable[Recorded], seen: Callable[[Delivery], None] = lambda state: None) -> dict[str, Delivery]:
     """Delivery id -> state after all of the events; `seen` is told of every state on the way."""
     states: dict[str, Delivery] = {}
     for event in events:

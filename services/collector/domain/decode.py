@@ -126,7 +126,7 @@ def batch_of(value: Message) -> Batch | Refused:
 
 def single_of(kind: str, value: Message) -> Batch:
     """A single message, whose type its path says."""
-    shared = {name: value.pop(name) for name in ("sentAt", "writeKey") if name in value}
+    shared: Message = {name: value.pop(name) for name in ("sentAt", "writeKey") if name in value}
     value["type"] = kind
     return Batch([value], shared)
 

@@ -45,9 +45,7 @@ def identifiers_of(
     return found, aside
 
 
-def _add(
-    found: list[Identifier], aside: list[list[str]], kind: str, value: object, normalize: Any = None
-) -> None:
+def _add(found: list[Identifier], aside: list[list[str]], kind: str, value: object, normalize: Any = None) -> None:
     if value is None:
         return
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else None

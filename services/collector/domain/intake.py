@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import orjson
+
 from contracts.tracking import TYPES
 from services.collector.domain.classify import split
 from services.collector.domain.decode import Batch
@@ -27,7 +28,8 @@ class Accepted(NamedTuple):
 class SetAside(NamedTuple):
     """A message that goes into quarantine."""
 
-    index: int
+    at: int
+    """Which of the request's messages."""
     code: str
     place: str
     why: str

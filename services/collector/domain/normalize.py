@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
+
 from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
 from services.collector.domain.identifiers import identifiers_of
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
+
 from contracts.identity import ATTACHED, CREATED, ERASED, MERGED, SET_ASIDE
 from shared.errors import Poison
 

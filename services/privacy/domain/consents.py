@@ -66,9 +66,7 @@ def _when(time: int, event: str) -> str:
 def history(state: State, purpose: str) -> list[Said]:
     """What was said about a purpose, oldest first; refusals of everything are about every purpose."""
     said = {**state["said"].get(ALL, {}), **state["said"].get(purpose, {})}
-    return [
-        Said(int(when[:15]), when[16:], agreed, source) for when, (agreed, source) in sorted(said.items())
-    ]
+    return [Said(int(when[:15]), when[16:], agreed, source) for when, (agreed, source) in sorted(said.items())]
 
 
 def purposes(state: State) -> list[str]:

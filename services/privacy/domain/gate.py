@@ -5,7 +5,9 @@ from typing import Final, NamedTuple
 from contracts.privacy import SPECIAL_CATEGORIES
 from services.privacy.domain.consents import State, history, objected_at
 
-OPTED_OUT_BY_GPC: Final = frozenset({"ads", "advertising", "sale", "sharing", "targeted_advertising", "personalization"})
+OPTED_OUT_BY_GPC: Final = frozenset(
+    {"ads", "advertising", "sale", "sharing", "targeted_advertising", "personalization"}
+)
 """Purposes that `Sec-GPC: 1` is an objection to."""
 
 

@@ -25,7 +25,18 @@ OPINION_KEYS: Final = ("question", "survey_id", "survey", "product_id", "product
 OPINION_FIELDS: Final = ("answer", "rating", "score", "review_body", "comment", "question", "survey", "product_id")
 MONEY: Final = ("revenue", "total", "value", "amount")
 """Where an event says what it was worth; the first that is there counts."""
-MINOR_DIGITS: Final = {"JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "UGX": 0, "BHD": 3, "KWD": 3, "OMR": 3, "TND": 3}
+MINOR_DIGITS: Final = {
+    "JPY": 0,
+    "KRW": 0,
+    "VND": 0,
+    "CLP": 0,
+    "ISK": 0,
+    "UGX": 0,
+    "BHD": 3,
+    "KWD": 3,
+    "OMR": 3,
+    "TND": 3,
+}
 """Digits of a currency's minor unit, where it is not two (ISO 4217)."""
 MOST_MINOR: Final = 10**15
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from services.profile.domain.state import State
 from shared.facts import best
 
+
 def view_of(profile: str, state: State) -> dict[str, Any]:
     """The four parts: identity, quantitative, descriptive, qualitative."""
     return {

@@ -26,7 +26,18 @@ DEEPEST: Final = 10
 MOST_CONDITIONS: Final = 100
 MINOR: Final = 100
 """Sums are kept in minor units; for currencies of another kind see MINOR_OF."""
-MINOR_OF: Final = {"JPY": 1, "KRW": 1, "VND": 1, "CLP": 1, "ISK": 1, "UGX": 1, "BHD": 1000, "KWD": 1000, "OMR": 1000, "TND": 1000}
+MINOR_OF: Final = {
+    "JPY": 1,
+    "KRW": 1,
+    "VND": 1,
+    "CLP": 1,
+    "ISK": 1,
+    "UGX": 1,
+    "BHD": 1000,
+    "KWD": 1000,
+    "OMR": 1000,
+    "TND": 1000,
+}
 
 
 class Answer(NamedTuple):
@@ -50,7 +61,7 @@ def _leaves_checked(definition: object, place: str, depth: int) -> Iterator[None
     if depth > DEEPEST:
         raise SamlaError(f"{place}: nested deeper than {DEEPEST}")
     if not isinstance(definition, dict):
-        raise SamlaError(f"{place}: must be an object such as {{\"trait\": \"plan\", \"is\": \"pro\"}}")
+        raise SamlaError(f'{place}: must be an object such as {{"trait": "plan", "is": "pro"}}')
     heads = [word for word in ("all", "any", "not", "trait", "identifier", "event") if word in definition]
     if len(heads) != 1:
         raise SamlaError(f"{place}: needs just one of all, any, not, trait, identifier, event")
@@ -99,13 +110,15 @@ def _check_event(definition: Definition, place: str) -> None:
         raise SamlaError(f"{place}: {sorted(more)[0]} does not belong here")
     bounds = definition[what]
     if not isinstance(bounds, dict) or not bounds or set(bounds) - set(COMPARE):
-        raise SamlaError(f"{place}.{what}: compares with {', '.join(COMPARE)}, such as {{\"gte\": 3}}")
+        raise SamlaError(f'{place}.{what}: compares with {", ".join(COMPARE)}, such as {{"gte": 3}}')
     if not all(_is_number(each) for each in bounds.values()):
         raise SamlaError(f"{place}.{what}: must compare with numbers")
     currency = definition.get("currency")
     if what == "sum" and not (isinstance(currency, str) and len(currency) == 3):
         raise SamlaError(f"{place}: a sum names its currency, such as EUR")
-    if "within" in definition and not (isinstance(definition["within"], str) and WITHIN.fullmatch(definition["within"])):
+    if "within" in definition and not (
+        isinstance(definition["within"], str) and WITHIN.fullmatch(definition["within"])
+    ):
         raise SamlaError(f"{place}.within: a number and one of {', '.join(UNITS)}, such as 30d")
 
 
@@ -199,7 +212,7 @@ def _compares(op: str, value: Any, wanted: Any) -> bool:
         return any(_same(value, each) for each in wanted) == (op == "in")
     if op == "contains":
         return wanted in value if isinstance(value, (list, str)) and _holds(value, wanted) else False
-    return _is_number(value) and COMPARE[op](value, wanted)
+    return _is_number(value) and bool(COMPARE[op](value, wanted))
 
 
 def _holds(value: Any, wanted: Any) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
+
 from services.segmentation.domain.definition import Answer
 
 

@@ -1,6 +1,7 @@
 """Deliveries to try things on."""
 
 from msgspec.structs import replace
+
 from services.activation.domain.delivery import Delivery, Fact, begin, decide, evolve
 
 NOW = 1_700_000_000_000
@@ -20,7 +21,7 @@ DATA = {
 
 class Envelope:
     time = NOW
-    causes = {"segmentation:1": 7, "tracking:3": 120}  # noqa: RUF012
+    causes = {"segmentation:1": 7, "tracking:3": 120}
     correlation = "c0ffee"
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
+
 from contracts import activation as contract
 from contracts.envelope import Envelope
 from services.activation.domain.body import body_of

@@ -2,11 +2,11 @@
 
 import orjson
 import pytest
+
 from contracts.activation import WebhookBody
 from services.activation.domain.body import MOST_VALUES, body_of, identifiers_of, iso
 from services.activation.domain.segment import Segment, looks_at_special, segment_of
 from shared.policy import POLICY
-
 from tests.unit.activation.support import pending
 
 FACTS = {

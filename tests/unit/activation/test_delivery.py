@@ -1,6 +1,7 @@
 """A delivery's life: given what happened, when something is decided, then this follows."""
 
 import pytest
+
 from services.activation.domain.delivery import (
     Arrived,
     Hopeless,
@@ -11,7 +12,6 @@ from services.activation.domain.delivery import (
     evolve,
 )
 from services.activation.domain.schedule import ATTEMPTS
-
 from tests.unit.activation.support import NOW, given, pending, when
 
 OUTCOMES = [Arrived(200), Refused("no_consent"), Missed("http_500", 0.0), Hopeless("gone")]

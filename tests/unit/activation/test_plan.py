@@ -1,6 +1,7 @@
 """Which changes make deliveries, for whom, and under which id."""
 
 import pytest
+
 from services.activation.domain.plan import (
     Change,
     Subscription,
@@ -11,16 +12,13 @@ from services.activation.domain.plan import (
     scheduled,
 )
 from shared.errors import Poison
-
 from tests.unit.activation.support import pending
 
 ENTERED = {"segment": "s1", "profile": "p1", "at": 5, "reason": "event", "segment_version": 3}
 
 
 def change(kind="entered", reason="event", identity="e1", segment="s1"):
-    return Change(
-        id=identity, change=kind, profile="p1", segment=segment, segment_version=3, at=5, reason=reason
-    )
+    return Change(id=identity, change=kind, profile="p1", segment=segment, segment_version=3, at=5, reason=reason)
 
 
 def subscription(identity="u1", segment="s1", on=("entered", "left"), purpose="marketing"):
@@ -73,7 +71,9 @@ def test_entering_because_of_a_merge_is_no_news():
 def test_the_id_follows_from_the_cause_and_the_subscription():
     first = delivery_id(change(), subscription())
     assert first == delivery_id(change(), subscription())
-    assert len({first, delivery_id(change(identity="e2"), subscription()), delivery_id(change(), subscription("u2"))}) == 3
+    assert (
+        len({first, delivery_id(change(identity="e2"), subscription()), delivery_id(change(), subscription("u2"))}) == 3
+    )
     assert "." not in first
 
 

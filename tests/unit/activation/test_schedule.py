@@ -1,9 +1,10 @@
 """When an attempt is made again, and what an answer means."""
 
-from email.utils import format_datetime
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import pytest
+
 from services.activation.domain import schedule
 from services.activation.domain.schedule import HOUR, MINUTE, SECOND, Meaning
 

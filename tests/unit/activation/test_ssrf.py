@@ -1,6 +1,7 @@
 """Webhooks never reach inside the house, however an address is written."""
 
 import pytest
+
 from services.activation.domain.ssrf import checked_url, refused
 from shared.errors import SamlaError
 
@@ -16,7 +17,15 @@ NEVER = [
     "64:ff9b::169.254.169.254", "::ffff:0:127.0.0.1", "5f00::1", "3fff::1",
     "", "localhost", "127.1", "2130706433", "0x7f000001",
 ]  # fmt: skip
-OUTSIDE = ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700::1111", "2a00:1450:4001::5", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
+OUTSIDE = [
+    "8.8.8.8",
+    "1.1.1.1",
+    "93.184.216.34",
+    "2606:4700::1111",
+    "2a00:1450:4001::5",
+    "::ffff:8.8.8.8",
+    "64:ff9b::8.8.8.8",
+]
 
 
 @pytest.mark.parametrize("address", INSIDE)

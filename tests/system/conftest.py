@@ -1,0 +1,29 @@
+"""One suite for all system tests; each test has names of its own in it."""
+
+import pytest
+
+from tests.system.world import Sink, World, make_suite
+
+
+@pytest.fixture(scope="session")
+def suite(home):
+    made = make_suite(home / "system")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def world(suite):
+    made = World(suite)
+    made.open_source()
+    yield made
+    made.client.close()
+
+
+@pytest.fixture
+def sink():
+    with Sink() as made:
+        yield made
