@@ -12,11 +12,12 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 from pymongo.errors import PyMongoError
 
 from shared.checkpoints import Checkpoints, Parked, Place, parked_id
-from shared.errors import CheckpointMoved, SamlaError, SubjectsFenced, Unavailable
+from shared.errors import CheckpointMoved, Poison, SamlaError
 from shared.eventlog import Event, EventLog, NewEvent
 from shared.metrics import BATCH_SECONDS, EVENTS_CONSUMED, EVENTS_PARKED
 from shared.transaction import Transaction, Transactor
@@ -33,15 +34,19 @@ FIRST_BATCH: Final = 250
 LONG_BATCH: Final = 1.0
 """Seconds; a batch that took longer is followed by a smaller one, so that heartbeats get their turn."""
 
-PASSING: Final = (
-    Unavailable,
-    CheckpointMoved,
-    SubjectsFenced,
-    PyMongoError,
-    OSError,
-    MemoryError,
+PARKS: Final = (
+    Poison,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+    msgspec.MsgspecError,
 )
-"""Errors that say nothing about the event: stop and try again, park nothing (DESIGN law 7)."""
+"""What decoding and the pure core raise about an event. Anything else (a server, a broker, a key that is not
+there, an error that nobody has thought of) says nothing about the event: stop and try again (DESIGN law 7)."""
 
 logger = structlog.get_logger(__name__)
 
@@ -70,7 +75,6 @@ class Consumer:
         checkpoints: Checkpoints,
         prepare: Prepare,
         now_ms: Callable[[], int],
-        passing: tuple[type[BaseException], ...] = (),
         biggest: int = BIGGEST_BATCH,
     ) -> None:
         self.subscription = subscription
@@ -80,7 +84,6 @@ class Consumer:
         self._checkpoints = checkpoints
         self._prepare = prepare
         self._now_ms = now_ms
-        self._passing = (*PASSING, *passing)
         self._biggest = biggest
         self._limit = min(FIRST_BATCH, biggest)
         self._known: dict[int, int] = {}
@@ -94,8 +97,8 @@ class Consumer:
     def step(self, partitions: Sequence[int]) -> Step:
         """Handles the next batch: what lies behind the checkpoints of these partitions, in one transaction.
 
-        The events are in the order of their partitions, and of their positions within each. Raises what is
-        passing (see PASSING); the checkpoints then stand before the batch.
+        The events are in the order of their partitions, and of their positions within each. Raises what
+        says nothing about an event (see PARKS); the checkpoints then stand before the batch.
         """
         events, more = self._next(partitions)
         if not events:
@@ -138,9 +141,10 @@ class Consumer:
         """The batch as a whole; where that fails for an event's sake, its halves."""
         try:
             self._commit(events, self._prepare(events))
-        except self._passing:  # type: ignore[misc]
+        except (PyMongoError, OSError):
+            # Some of them are ValueErrors too.
             raise
-        except Exception as error:
+        except PARKS as error:
             if len(events) == 1:
                 self._park(events[0], error)
                 return

@@ -19,13 +19,6 @@ from typing import Any, Final
 import eventlet
 import structlog
 from eventlet.event import Event as Result
-from nameko.exceptions import (
-    MethodNotFound,
-    RemoteError,
-    ReplyQueueExpiredWithPendingReplies,
-    RpcTimeout,
-    UnknownService,
-)
 from nameko.extensions import DependencyProvider, Entrypoint, SharedExtension
 from pymongo.errors import PyMongoError
 
@@ -44,14 +37,6 @@ LOOK_SECONDS: Final = 1.0
 """How often a subscription looks by itself, should no nudge come."""
 FAILURE_PAUSES: Final = (0.05, 0.2, 1.0, 2.0)
 """Seconds to wait after the first, second ... failure in a row."""
-RPC_ERRORS: Final = (
-    RpcTimeout,
-    UnknownService,
-    MethodNotFound,
-    RemoteError,
-    ReplyQueueExpiredWithPendingReplies,
-)
-
 logger = structlog.get_logger(__name__)
 
 
@@ -224,7 +209,6 @@ class Subscription(_Loop):
             runtime.checkpoints,
             self._prepare,
             runtime.clock.now_ms,
-            passing=RPC_ERRORS,
         )
         super().start()
 

@@ -180,7 +180,7 @@ class Edge:
             return _UNAVAILABLE
         if table.stale(write_key):
             try:
-                await asyncio.to_thread(table.refresh)
+                await asyncio.to_thread(table.refresh, write_key)
             except PyMongoError:
                 if not table.ready:
                     return _UNAVAILABLE

@@ -8,8 +8,8 @@ from typing import Final
 from services.collector.store import Source, hashed
 
 FRESH_SECONDS: Final = 5.0
-UNKNOWN_SECONDS: Final = 0.5
-"""How soon the table is looked at again for a key that it does not hold."""
+"""How soon a source that was disabled is refused; how long a key that nobody has is not looked for again."""
+MOST_UNKNOWN: Final = 10_000
 
 
 class SourceTable:
@@ -19,6 +19,7 @@ class SourceTable:
         self._load = load
         self._now = now
         self._by_key: dict[str, Source] = {}
+        self._unknown: dict[str, float] = {}
         self._loaded = float("-inf")
         self._lock = threading.Lock()
 
@@ -28,16 +29,25 @@ class SourceTable:
         return self._loaded > float("-inf")
 
     def stale(self, write_key: str) -> bool:
-        """Whether it is worth reading the table again before answering about this key."""
-        age = self._now() - self._loaded
-        return age > FRESH_SECONDS or (age > UNKNOWN_SECONDS and self.known(write_key) is None)
+        """Whether the table must be read again before answering about this key: now and then, and for a key
+        that it does not hold, which may have been made a moment ago."""
+        now = self._now()
+        if now - self._loaded > FRESH_SECONDS:
+            return True
+        return self.known(write_key) is None and now - self._unknown.get(write_key, float("-inf")) > FRESH_SECONDS
 
     def known(self, write_key: str) -> Source | None:
         """The source of a write key."""
         return self._by_key.get(hashed(write_key))
 
-    def refresh(self) -> None:
-        """Reads the table; one at a time."""
+    def refresh(self, write_key: str) -> None:
+        """Reads the table. One at a time: who has waited for a reading that began later needs none of its own."""
+        asked = self._now()
         with self._lock:
-            self._by_key = self._load()
-            self._loaded = self._now()
+            if self._loaded < asked:
+                began = self._now()
+                self._by_key, self._loaded = self._load(), began
+                if len(self._unknown) > MOST_UNKNOWN:
+                    self._unknown.clear()
+            if self.known(write_key) is None:
+                self._unknown[write_key] = self._now()

@@ -115,7 +115,7 @@ def _shape_problem(message: Message, arrival: Arrival) -> Rejected | None:
 
 def _field_problem(message: Message) -> Rejected | None:
     kind = message.get("type")
-    if kind not in TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         return Rejected("bad_type", "type", f"type must be one of {', '.join(sorted(TYPES))}")
     message_id = message.get("messageId")
     if message_id is not None and not _short_text(message_id, LONGEST_MESSAGE_ID):

@@ -199,7 +199,7 @@ def _trait(definition: Definition, facts: Facts) -> bool:
     op = next(word for word in definition if word != "trait")
     wanted = definition[op]
     if op == "exists":
-        return (parties is not None) == wanted
+        return bool((parties is not None) == wanted)
     if parties is None:
         return op in ("is_not", "not_in")
     return _compares(op, best(parties)[1][2], wanted)
@@ -211,7 +211,7 @@ def _compares(op: str, value: Any, wanted: Any) -> bool:
     if op in ("in", "not_in"):
         return any(_same(value, each) for each in wanted) == (op == "in")
     if op == "contains":
-        return wanted in value if isinstance(value, (list, str)) and _holds(value, wanted) else False
+        return bool(wanted in value) if isinstance(value, (list, str)) and _holds(value, wanted) else False
     return _is_number(value) and bool(COMPARE[op](value, wanted))
 
 

@@ -1,0 +1,101 @@
+"""The edge's writer: groups, bounds, and what it tells."""
+
+import threading
+
+from services.collector.domain.intake import Accepted, Intake
+from services.collector.writer import MOST_WAITING, Outcome, Work, Writer
+from shared.errors import Unavailable
+
+SECONDS = 10
+
+
+def work(name="w", events=1):
+    one = Accepted("tracking.track.v1", "m", (("user", "u"),), b"{}", None)
+    return Work("s", 0, name, Intake([one] * events, []), 2, name)
+
+
+class Appender:
+    """Stands where the log would: waits until it is let go, and fails for what it is told to."""
+
+    def __init__(self, failing=()):
+        self.groups, self.failing = [], failing
+        self.go, self.entered = threading.Event(), threading.Event()
+
+    def write(self, group):
+        names = [each.waiting for each in group]
+        self.entered.set()
+        assert self.go.wait(SECONDS)
+        self.groups.append(names)
+        for name in names:
+            if name in self.failing:
+                raise self.failing[name]
+
+
+class Told:
+    def __init__(self, expected):
+        self.outcomes, self.expected, self.all = {}, expected, threading.Event()
+
+    def __call__(self, group):
+        self.outcomes |= {work.waiting: outcome for work, outcome in group}
+        if len(self.outcomes) == self.expected:
+            self.all.set()
+
+
+def test_what_arrives_during_an_append_goes_into_one():
+    """The busier it is, the larger the groups are."""
+    appender, told = Appender(), Told(11)
+    writer = Writer(appender, told)
+    writer.start()
+    writer.submit(work("first"))
+    assert appender.entered.wait(SECONDS)
+    for number in range(10):
+        writer.submit(work(f"w{number}"))
+    appender.go.set()
+    assert told.all.wait(SECONDS)
+    assert appender.groups == [["first"], [f"w{number}" for number in range(10)]]
+    assert set(told.outcomes.values()) == {Outcome.DURABLE}
+    writer.stop(SECONDS)
+
+
+def test_it_is_bounded_and_says_no_early():
+    """Under overload nothing swells."""
+    writer = Writer(Appender(), Told(1))
+    assert writer.submit(work(events=MOST_WAITING))
+    assert not writer.submit(work())
+
+
+def test_one_request_that_cannot_be_written_does_not_sink_the_others():
+    appender, told = Appender({"w3": ValueError()}), Told(9)
+    appender.go.set()
+    writer = Writer(appender, told)
+    for number in range(9):
+        writer.submit(work(f"w{number}"))
+    writer.start()
+    assert told.all.wait(SECONDS)
+    assert {name for name, outcome in told.outcomes.items() if outcome is Outcome.FAILED} == {"w3"}
+    writer.stop(SECONDS)
+
+
+def test_a_server_that_is_away_is_not_blamed_on_a_request():
+    """All of the group may be sent again."""
+    appender, told = Appender({"w0": Unavailable("away")}), Told(2)
+    appender.go.set()
+    writer = Writer(appender, told)
+    for number in range(2):
+        writer.submit(work(f"w{number}"))
+    writer.start()
+    assert told.all.wait(SECONDS)
+    assert set(told.outcomes.values()) == {Outcome.UNAVAILABLE}
+    writer.stop(SECONDS)
+
+
+def test_stopping_writes_what_waits():
+    appender, told = Appender(), Told(3)
+    appender.go.set()
+    writer = Writer(appender, told)
+    for number in range(3):
+        writer.submit(work(f"w{number}"))
+    writer.start()
+    writer.stop(SECONDS)
+    assert len(told.outcomes) == 3
+    assert not writer.submit(work())

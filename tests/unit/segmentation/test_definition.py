@@ -1,0 +1,138 @@
+"""Definitions: what is wrong is said with its place, and answers say when they will change."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.segmentation.domain.definition import Answer, check, depends_on, evaluate, special_names
+from services.segmentation.domain.membership import Membership, evolve, moved
+from shared.errors import SamlaError
+from shared.policy import POLICY
+
+MINUTE = 60_000
+
+
+def facts(traits=None, events=None, ids=None):
+    return {
+        "ids": ids or {},
+        "traits": {name: {"first": [1, "e", value, "s"]} for name, value in (traits or {}).items()},
+        "events": events or {},
+        "opinions": {},
+    }
+
+
+def times(name, minutes, minor=None):
+    """An event at these minutes."""
+    counts = {str(minute): count for minute, count in minutes.items()}
+    sums = {"EUR": {str(minute): value for minute, value in (minor or {}).items()}}
+    return {name: [sum(minutes.values()), 0, 0, counts, sums]}
+
+
+@pytest.mark.parametrize(
+    ("definition", "place"),
+    [
+        ([], "definition: must be an object"),
+        ({}, "definition: needs just one of"),
+        ({"all": []}, r"definition: all is a list"),
+        ({"all": [{"trait": "a", "is": 1}, {"trait": "b"}]}, r"definition.all\[1\]: a trait has just one of"),
+        ({"trait": "a", "gt": "x"}, r"definition.gt: must be a number"),
+        ({"not": {"event": "E"}}, r"definition.not: an event has either count or sum"),
+        ({"event": "E", "count": {"about": 3}}, r"definition.count: compares with"),
+        ({"event": "E", "count": {"gte": 1}, "within": "a while"}, r"definition.within: a number and one of"),
+        ({"event": "E", "sum": {"gte": 1}}, r"a sum names its currency"),
+        ({"identifier": "email"}, r"an identifier has `exists`"),
+        ({"event": "E", "count": {"gte": 1}, "since": "x"}, r"since does not belong here"),
+    ],
+)
+def test_what_is_no_definition_is_refused_with_its_place(definition, place):
+    with pytest.raises(SamlaError, match=place):
+        check(definition)
+
+
+@pytest.mark.parametrize(
+    ("definition", "inside"),
+    [
+        ({"trait": "plan", "is": "pro"}, True),
+        ({"trait": "plan", "is_not": "pro"}, False),
+        ({"trait": "plan", "in": ["free", "pro"]}, True),
+        ({"trait": "none", "is_not": "x"}, True),
+        ({"trait": "none", "is": "x"}, False),
+        ({"trait": "age", "gte": 42}, True),
+        ({"trait": "age", "lt": 42}, False),
+        ({"trait": "plan", "gt": 3}, False),
+        ({"trait": "tags", "contains": "a"}, True),
+        ({"trait": "agreed", "is": 1}, False),
+        ({"trait": "none", "exists": False}, True),
+        ({"identifier": "email", "exists": True}, True),
+        ({"identifier": "phone", "exists": True}, False),
+        ({"event": "E", "count": {"gte": 2, "lte": 3}}, True),
+        ({"event": "E", "sum": {"gte": 12.34}, "currency": "EUR"}, True),
+        ({"event": "E", "sum": {"gt": 12.34}, "currency": "EUR"}, False),
+        ({"event": "Other", "count": {"eq": 0}}, True),
+        ({"all": [{"trait": "plan", "is": "pro"}, {"not": {"trait": "age", "gt": 50}}]}, True),
+        ({"any": [{"trait": "plan", "is": "x"}, {"trait": "age", "gt": 50}]}, False),
+    ],
+)
+def test_conditions_mean_what_they_say(definition, inside):
+    check(definition)
+    known = facts(
+        {"plan": "pro", "age": 42, "tags": ["a"], "agreed": True},
+        times("E", {5: 2}, {5: 1234}),
+        {"email": {"a@b.se": []}},
+    )
+    assert evaluate(definition, known, 10 * MINUTE) == Answer(inside, None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.integers(0, 100), st.integers(1, 3), max_size=8),
+    st.sampled_from(["gte", "gt", "lte", "lt", "eq"]),
+    st.integers(0, 6),
+    st.integers(1, 60),
+    st.integers(0, 160),
+)
+def test_the_answer_changes_just_when_it_says(minutes, compare, bound, window, now):
+    """Not a millisecond before, and not never."""
+    definition = {"event": "E", "count": {compare: bound}, "within": f"{window}m"}
+    known = facts(events=times("E", {minute: n for minute, n in minutes.items() if minute <= now}))
+    answer = evaluate(definition, known, now * MINUTE)
+    if answer.changes_at is None:
+        ends = [now * MINUTE + each * MINUTE for each in range(0, 200, 3)]
+        assert all(evaluate(definition, known, end).inside == answer.inside for end in ends)
+    else:
+        assert evaluate(definition, known, answer.changes_at - 1).inside == answer.inside
+        assert evaluate(definition, known, answer.changes_at).inside != answer.inside
+
+
+def test_a_definition_knows_what_it_depends_on():
+    definition = {
+        "all": [
+            {"trait": "plan", "is": 1},
+            {"any": [{"event": "E", "count": {"gte": 1}}]},
+            {"not": {"identifier": "email", "exists": True}},
+        ]
+    }
+    assert depends_on(definition) == {"traits.plan", "events.E", "ids.email"}
+
+
+def test_special_categories_are_found_in_it():
+    definition = {"any": [{"trait": "Political-Opinion", "exists": True}, {"trait": "plan", "is": 1}]}
+    assert special_names(definition, POLICY) == ["Political-Opinion"]
+
+
+def test_entering_and_leaving_are_said_once():
+    inside, outside = Answer(True, 50), Answer(False, None)
+    first, changes = evolve(Membership(profile="p"), {"s": inside}, 10)
+    assert [(each.segment, each.entered) for each in changes] == [("s", True)] and first.next == 50
+    again, changes = evolve(first, {"s": inside}, 20)
+    assert changes == [] and again.since == {"s": 10}
+    last, changes = evolve(again, {"s": outside}, 30)
+    assert (
+        [(each.segment, each.entered) for each in changes] == [("s", False)] and last.since == {} and last.next is None
+    )
+
+
+def test_after_a_merge_who_was_in_is_in_since_then():
+    old, into = Membership(profile="old", since={"a": 1, "b": 2}), Membership(profile="into", since={"b": 5})
+    rest, whole, left, entered = moved(old, into)
+    assert (rest.since, whole.since, left, entered) == ({}, {"b": 5, "a": 1}, ["a", "b"], ["a"])
