@@ -12,8 +12,10 @@ import typer
 from contracts.streams import STREAMS
 from services.console import show
 from services.console.asking import ask, open_log, profile_of
+from services.console.progress import behind
 from shared.config import Settings
 from shared.errors import SamlaError
+from shared.rpc import rpc_cluster
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -268,7 +270,7 @@ def privacy_consents(who: str, as_json: AsJson = False) -> None:
 
 @log.command("heads")
 def log_heads(as_json: AsJson = False) -> None:
-    """How far each stream has come, and how far behind its readers are."""
+    """How far each stream has come."""
     heads = {stream: open_log().heads(stream) for stream in STREAMS}
     rows = [
         {"stream": stream, "partition": partition, "position": position}
@@ -276,6 +278,16 @@ def log_heads(as_json: AsJson = False) -> None:
         for partition, position in sorted(partitions.items())
     ]
     show.table(rows, ["stream", "partition", "position"], as_json)
+
+
+@log.command("lag")
+def log_lag(as_json: AsJson = False) -> None:
+    """How many events each subscription is behind."""
+    with rpc_cluster(Settings.from_env()) as services:
+        lags = behind(services, open_log())
+    show.table(
+        [{"subscription": name, "behind": lag} for name, lag in lags.items()], ["subscription", "behind"], as_json
+    )
 
 
 @log.command("read")

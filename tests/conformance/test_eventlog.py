@@ -101,6 +101,31 @@ def test_reading_pages_behind_a_position(world):
     assert world.log.read(STREAM, partition, 5, 10) == []
 
 
+@pytest.mark.parametrize("limit", [3, 40, 500])
+def test_reading_behind_several_partitions_shares_the_room_and_skips_nothing(world, limit):
+    """One long partition does not starve the others; reading on from what was seen gives every event once."""
+    long = [event(f"long-{number}", "s1") for number in range(150)]
+    world.log.append(STREAM, [*long, *(event(f"e-{number}", f"s{number}") for number in range(2, 30))])
+    after, seen = dict.fromkeys(range(8), 0), []
+    while found := world.log.read_behind(STREAM, after, limit):
+        assert [(each.partition, each.position) for each in found] == sorted((e.partition, e.position) for e in found)
+        for each in found:
+            assert each.position == after[each.partition] + 1
+            after[each.partition] = each.position
+        if not seen and limit > 8:
+            assert len({each.partition for each in found}) > 1
+        seen += [each.id for each in found]
+    assert len(seen) == len(set(seen)) == 178
+
+
+def test_within_a_transaction_a_repeated_append_is_found_by_the_index(world):
+    """A consumer's output is not looked for first; should it be there already, it is not appended twice."""
+    [first] = world.log.append(STREAM, [event("a")])
+    places = world.transactor.run(lambda within: world.log.append(STREAM, [event("a"), event("b")], within))
+    assert places[0].position == first.position and places[0].duplicate
+    assert [each.id for each in world.everything()] == [derive_id("a"), derive_id("b")]
+
+
 def test_a_batch_is_appended_whole_or_not_at_all(world):
     """A fenced subject in a batch refuses the batch; nothing of it stands in the log."""
     world.fences.add("gone")

@@ -192,3 +192,39 @@ def test_an_instance_that_was_overtaken_goes_on_from_the_checkpoint():
     assert slow.step(PARTITIONS).handled == 0
     assert slow.step(PARTITIONS) == (0, False)
     assert set(world.counted.values()) == {1}
+
+
+class Foreign(Exception):
+    """An error of some library that nobody has thought of."""
+
+
+@pytest.mark.parametrize("error", [Foreign(), Unavailable("away"), OSError(), MemoryError()])
+def test_what_is_not_the_events_fault_parks_nothing(error):
+    """The batch stops, stays where it was, and is handled once the cause is gone."""
+    world = World()
+    world.log.append(TRACKING, events_named(range(5)))
+    prepare, failing = world.prepare, [error]
+
+    def failing_once(events):
+        if failing:
+            raise failing.pop()
+        return prepare(events)
+
+    world.instances[0]._prepare = failing_once
+    with pytest.raises(type(error)):
+        world.instances[0].step(PARTITIONS)
+    world.settle()
+    assert world.checkpoints.parked() == []
+    assert sum(world.counted.values()) == 5
+
+
+def test_a_batch_from_which_nothing_follows_moves_on():
+    """Without a transaction, and without being handled again."""
+    world = World()
+    world.log.append(TRACKING, events_named(range(5)))
+    seen = []
+    world.instances[0]._prepare = seen.extend
+    world.instances[0].step(PARTITIONS)
+    world.settle()
+    assert len(seen) == 5
+    assert not world.counted
