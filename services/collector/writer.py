@@ -6,6 +6,7 @@ the less an event costs. Nobody is told of success before the commit (majority, 
 
 import enum
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -17,7 +18,7 @@ from pymongo.errors import PyMongoError
 from contracts.streams import TRACKING
 from services.collector.domain.intake import Accepted, Intake
 from services.collector.store import QuarantineStore
-from shared.errors import SubjectsFenced, Unavailable
+from shared.errors import SamlaError, SubjectsFenced, Unavailable
 from shared.eventlog import EventLog, NewEvent
 from shared.keyring import ORDINARY, SENSITIVE, Identifier, Keyring, Sealing, new_id
 
@@ -27,6 +28,8 @@ MOST_WAITING_BYTES: Final = 128_000_000
 BIGGEST_GROUP: Final = 1_000
 """Events in one append, unless a single request holds more."""
 LINGER_SECONDS: Final = 0.005
+ERASING_SECONDS: Final = 0.02
+"""Between a subject's fence and the end of its token lie two steps of an erasure."""
 ATTEMPTS: Final = 5
 """At an append whose subjects were erased meanwhile."""
 
@@ -44,6 +47,10 @@ class Outcome(enum.Enum):
     DURABLE = "durable"
     UNAVAILABLE = "unavailable"
     FAILED = "failed"
+
+
+class BeingErased(SamlaError):
+    """A request is about somebody who is just being erased; it may be sent again."""
 
 
 class Work(NamedTuple):
@@ -102,7 +109,8 @@ class Appender:
                 places = self._log.append(TRACKING, self._sealed(allowed))
             except SubjectsFenced as error:
                 if attempt == ATTEMPTS - 1:
-                    raise Unavailable("subjects are being erased; try again") from error
+                    raise BeingErased("subjects are being erased; try again") from error
+                time.sleep(ERASING_SECONDS)
                 # They are erased by now: who is known by these identifiers from here on is somebody new.
                 self._keyring.evict(error.subjects)
                 continue
@@ -241,11 +249,12 @@ class Writer:
             logger.warning("nothing can be appended", error=type(error).__name__, requests=len(group))
             outcome = Outcome.UNAVAILABLE
         except Exception as error:
+            # One request that cannot be written does not sink the others.
             if len(group) > 1:
                 middle = len(group) // 2
                 self._write(group[:middle])
                 self._write(group[middle:])
                 return
             logger.error("a request cannot be written", error=type(error).__name__, correlation=group[0].correlation)
-            outcome = Outcome.FAILED
+            outcome = Outcome.UNAVAILABLE if isinstance(error, BeingErased) else Outcome.FAILED
         self._tell([(work, outcome) for work in group])

@@ -99,6 +99,8 @@ class Erasing:
         self._moved(request, identifiers=sealed)
 
     def _fence(self, others: Others, request: Request) -> None:
+        if request.mode == SUPPRESS:
+            self._keyring.suppress([(kind, value) for kind, value in self._identifiers(request)])
         self._keyring.fence(request.profiles)
         request = self._known_now(others, request)
         self._keyring.fence([*request.profiles, *request.subjects])
@@ -114,10 +116,7 @@ class Erasing:
         )
 
     def _quarantine(self, others: Others, request: Request) -> None:
-        identifiers = self._identifiers(request)
-        others.forget_quarantined(identifiers)
-        if request.mode == SUPPRESS:
-            self._keyring.suppress([(kind, value) for kind, value in identifiers])
+        others.forget_quarantined(self._identifiers(request))
         self._moved(request)
 
     def _identifiers(self, request: Request) -> list[list[str]]:
