@@ -45,7 +45,7 @@ class World:
         [subject] = self.keyring.subjects_of([("user", user)], create=True).values()
         body = {
             "type": "track", "time": number * 60_000, "party": "first", "source_name": "s",
-            "identifiers": [["user", user]], "event": event, "properties": {}, "traits": {},
+            "identifiers": [["user", user], *also], "event": "E", "properties": {}, "traits": {},
         }  # fmt: skip
         identity = derive_id(user, number)
         [sealed] = self.keyring.seal([Sealing(subject, ORDINARY, identity, orjson.dumps(body))])
