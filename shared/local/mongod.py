@@ -16,6 +16,9 @@ from shared.local.processes import Background, is_open, wait_until
 REPLICA_SET: Final = "samla"
 START_SECONDS: Final = 60.0
 CACHE_GB: Final = "1"
+TRANSACTION_SECONDS: Final = 10
+"""As long as ours may last. A process that is killed leaves its open transaction behind, which holds up whoever
+writes the same documents until the server ends it: by default only after a minute."""
 
 
 def server() -> str:
@@ -49,7 +52,8 @@ def start(home: Path, port: int) -> Background:
     command = [
         server(), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1",
         "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", CACHE_GB,
-        "--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet",
+        "--setParameter", "diagnosticDataCollectionEnabled=false",
+        "--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS}", "--quiet",
     ]  # fmt: skip
     running.start(command, os.environ)
     client: MongoClient[dict[str, object]]

@@ -176,7 +176,7 @@ def test_killed_in_the_middle_and_started_again(suite):
         suite.enter(*[f"p{batch}-{number}" for number in range(50)])
     eventually(lambda: len(suite.sink.received) > 60)
     first.send_signal(signal.SIGKILL)
-    eventually(lambda: len(suite.sink.received) > 150)
+    eventually(lambda: len(suite.sink.received) > 150, 40)
     second.send_signal(signal.SIGKILL)
     suite.activation()
     suite.delivered(300, seconds=40)
