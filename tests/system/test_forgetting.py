@@ -18,7 +18,9 @@ def everywhere(world, *words):
 
 
 def completed(world, request):
-    eventually(lambda: world.ask("privacy", "request", request)["status"] == "completed", 60, "the erasure is not over")
+    eventually(
+        lambda: world.ask("privacy", "request", request)["status"] == "completed", 150, "the erasure is not over"
+    )
 
 
 @pytest.fixture
@@ -63,7 +65,8 @@ def test_erasure_reaches_log_profile_graph_segment_quarantine_and_deliveries(wor
     world.verify()
     is_gone()
     # What is left of them in the log are random ids and ciphertexts that no key opens.
-    assert world.log.read_subject("tracking", subjects[0]) and not everywhere(world, user, somebody["device"])
+    assert any(world.log.read_subject("tracking", each) for each in subjects)
+    assert not everywhere(world, user, somebody["device"])
 
 
 def test_after_forgetting_somebody_may_come_back_as_somebody_new(world, somebody):
