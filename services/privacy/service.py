@@ -21,7 +21,7 @@ from shared.service import Service
 from shared.subscription import subscribe, ticker
 
 ASK_SECONDS = 5
-LONG_SECONDS = 60
+LONG_SECONDS = 20
 
 
 class Parts:
