@@ -1,6 +1,7 @@
 """MongoDB: connections and transactions."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +13,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shared.errors import Unavailable
-from shared.transaction import Transaction
+from shared.transaction import Again, Transaction
 
 T = TypeVar("T")
 Document = dict[str, object]
@@ -69,7 +70,8 @@ class MongoTransactor:
     """Runs work in MongoDB transactions.
 
     PyMongo's own `with_transaction` tries for up to 120 s; this one has a deadline, jitter between
-    attempts, and tells a nudge publisher what was appended once it is committed.
+    attempts, and tells a nudge publisher what was appended once it is committed. One at a time a process:
+    they append to the same stream and write the same projections, so side by side they would only conflict.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class MongoTransactor:
     ) -> None:
         self._client = client
         self._nudge = nudge
+        self._turn = threading.Lock()
 
     def run(self, work: Callable[[Transaction], T], seconds: float = 10.0) -> T:
         """The work's result, committed; a conflict starts a new attempt until `seconds` are over."""
@@ -87,20 +90,30 @@ class MongoTransactor:
         while True:
             attempt += 1
             try:
-                result, transaction = self._attempt(work, deadline, attempt)
-            except PyMongoError as error:
+                result, transaction = self._in_turn(work, deadline, attempt)
+            except (PyMongoError, Again) as error:
                 if not _worth_another(error):
                     raise Unavailable(f"MongoDB refused a transaction: {_named(error)}") from error
                 if time.monotonic() >= deadline:
                     raise Unavailable(
                         f"no commit within {seconds:g} s and {attempt} attempts: {_named(error)}"
                     ) from error
-                time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.002 * 2**attempt)))
+                if not isinstance(error, Again):
+                    time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.002 * 2**attempt)))
                 continue
             for (stream, partition), position in transaction.reached.items():
                 self._nudge(stream, partition, position)
-            transaction.committed()
             return result
+
+    def _in_turn(self, work: Callable[[Transaction], T], deadline: float, attempt: int) -> tuple[T, MongoTransaction]:
+        if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise Unavailable(f"another transaction of this process has not ended in time (attempt {attempt})")
+        try:
+            result, transaction = self._attempt(work, deadline, attempt)
+            transaction.committed()
+            return result, transaction
+        finally:
+            self._turn.release()
 
     def _attempt(self, work: Callable[[Transaction], T], deadline: float, attempt: int) -> tuple[T, MongoTransaction]:
         with self._client.start_session() as session:
@@ -138,8 +151,10 @@ def _abort(session: ClientSession) -> None:
         return
 
 
-def _worth_another(error: PyMongoError) -> bool:
-    """A conflict, a lost connection, or a duplicate that another transaction has just committed."""
+def _worth_another(error: PyMongoError | Again) -> bool:
+    """A conflict, a lost connection, a duplicate that another transaction has just committed, a wrong guess."""
+    if isinstance(error, Again):
+        return True
     return error.has_error_label("TransientTransactionError") or is_duplicate(error)
 
 
@@ -151,7 +166,7 @@ def is_duplicate(error: PyMongoError) -> bool:
     return isinstance(error, DuplicateKeyError)
 
 
-def _named(error: PyMongoError) -> str:
+def _named(error: Exception) -> str:
     """The error's kind and code. Its text may quote documents, so it stays out of ours."""
     code = getattr(error, "code", None)
     return f"{type(error).__name__}" + (f" (code {code})" if code else "")

@@ -6,6 +6,10 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 
+class Again(Exception):
+    """What the work has tried hopefully was wrong: nothing of it remains, and a new attempt tries nothing."""
+
+
 class Transaction(Protocol):
     """One attempt. The work that is given it may run again in a new one after a conflict."""
 

@@ -1,6 +1,6 @@
 """Profiles, read: facts for machines, a card for people, a timeline, and everything for an export."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from contracts.profile import Facts, Known
@@ -33,15 +33,17 @@ class Reading:
         }
         known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
-        known |= {profile: {"profile": profile, "facts": facts} for profile, facts in self._theirs(states).items()}
+        theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
+        known |= {profile: {"profile": profile, "facts": facts} for profile, facts in theirs.items()}
         return known
 
-    def _theirs(self, states: dict[str, Facts]) -> dict[str, Facts]:
+    def _theirs(self, states: dict[str, Facts], known: Mapping[str, str]) -> dict[str, Facts]:
         """The states with only those identifiers that are the person's by identity's decisions: an e-mail
-        that was set aside is in the events, but it is somebody else's."""
+        that was set aside is in the events, but it is somebody else's. `known`: whose some subjects are."""
         pairs = {(kind, value) for each in states.values() for kind, values in each["ids"].items() for value in values}
         subjects = self._keyring.subjects_of(list(pairs), create=False)
-        owners = self._store.owners([each for each in subjects.values() if each])
+        unknown = {each for each in subjects.values() if each} - known.keys()
+        owners = {**self._store.owners(unknown), **known}
         owner = {pair: owners.get(subject) for pair, subject in subjects.items() if subject}
         return {profile: _only(state, owner, profile) for profile, state in states.items()}
 
@@ -66,7 +68,7 @@ class Reading:
         else:
             states = [self._as_of(subjects, as_of, ORDINARY)]
             special = [self._as_of(subjects, as_of, SENSITIVE)]
-        view = view_of(at, self._theirs({at: merged(states)})[at])
+        view = view_of(at, self._theirs({at: merged(states)}, {each.id: at for each in subjects})[at])
         if sensitive:
             view["sensitive"] = view_of(at, merged(special))
         return view

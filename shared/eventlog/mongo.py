@@ -5,7 +5,7 @@
 inserts, which makes appenders of one partition follow one another (DESIGN law 3).
 """
 
-import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,13 +20,16 @@ from shared.errors import SamlaError, SubjectsFenced, Unavailable
 from shared.eventlog.event import Appended, Event, NewEvent, partition_of, without_repeats
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.mongo import Document
-from shared.transaction import Transaction, Transactor
+from shared.transaction import Again, Transaction, Transactor
 
 POSITION_BITS = 40
 """A partition holds up to 2^40 events; 2^23 partitions fit beside them in 64 bits."""
 
 FEW = 100
 """Events of several partitions that are read in one go."""
+
+CAREFUL_SECONDS = 1.0
+"""After a wrong guess at where a stream's counters stand: how long they are asked instead."""
 
 Fences = Callable[[Collection[str], Transaction], set[str]]
 """Which of these subjects are erased, as the transaction sees it."""
@@ -35,10 +38,6 @@ Fences = Callable[[Collection[str], Transaction], set[str]]
 def no_fences(subjects: Collection[str], within: Transaction) -> set[str]:
     """For logs without a keyring: nobody is erased."""
     return set()
-
-
-class _OthersAppended(Exception):
-    """The counters do not stand where this process has left them; nothing of the attempt remains."""
 
 
 class MongoEventLog:
@@ -58,9 +57,8 @@ class MongoEventLog:
         self._fences = fences
         self._streams = dict(streams)
         self._upcasters = upcasters
-        # One appender at a time a process and stream: the others would only conflict.
-        self._turns = {stream: threading.Lock() for stream in streams}
         self._last: dict[str, dict[int, int]] = {stream: {} for stream in streams}
+        self._careful_until = dict.fromkeys(streams, 0.0)
 
     def setup(self) -> None:
         """Makes collections and indexes; refuses a log that was made with other partitions."""
@@ -94,23 +92,15 @@ class MongoEventLog:
         if not events:
             return []
         if within is not None:
-            return self._append(stream, events, within)
-        with self._turns[stream]:
-            try:
-                places = self._transactor.run(lambda within: self._append(stream, events, within, self._last[stream]))
-            except _OthersAppended:
-                places = self._transactor.run(lambda within: self._append(stream, events, within, {}))
-            for partition, position, _ in places:
-                self._last[stream][partition] = max(position, self._last[stream].get(partition, 0))
-            return places
+            return self._append(stream, events, within, hopeful=within.attempt == 1)
+        return self._transactor.run(lambda within: self._append(stream, events, within, hopeful=False))
 
     def _append(
-        self, stream: str, events: Sequence[NewEvent], within: Transaction, guessed: Mapping[int, int] | None = None
+        self, stream: str, events: Sequence[NewEvent], within: Transaction, hopeful: bool
     ) -> list[Appended]:
         by_partition = _grouped(events, self._streams[stream])
         # What follows from a batch is new, since the batch's checkpoint is guarded: a consumer's output is
         # looked for in the log only once a unique index has said otherwise.
-        hopeful = guessed is None and within.attempt == 1
         known = {} if hopeful else self._known(stream, by_partition, within)
         fresh = {
             partition: [event for event in group.values() if (partition, event.id) not in known]
@@ -119,7 +109,7 @@ class MongoEventLog:
         added = {partition: group for partition, group in fresh.items() if group}
         if added:
             self._refuse_fenced(added.values(), within)
-            known |= self._insert(stream, added, within, guessed or {})
+            known |= self._insert(stream, added, within)
         return self._places(events, known, added, self._streams[stream])
 
     def _known(
@@ -137,10 +127,10 @@ class MongoEventLog:
             raise SubjectsFenced(fenced)
 
     def _insert(
-        self, stream: str, added: Mapping[int, list[NewEvent]], within: Transaction, guessed: Mapping[int, int]
+        self, stream: str, added: Mapping[int, list[NewEvent]], within: Transaction
     ) -> dict[tuple[int, str], int]:
         counts = {partition: len(group) for partition, group in added.items()}
-        last = self._claim_guessed(stream, counts, within, guessed) or self._claim(stream, counts, within)
+        last = self._claim_guessed(stream, counts, within) or self._claim(stream, counts, within)
         documents: list[Document] = []
         places: dict[tuple[int, str], int] = {}
         for partition in sorted(added):
@@ -151,23 +141,26 @@ class MongoEventLog:
                 places[partition, event.id] = position
             within.appended(stream, partition, last[partition])
         self._db[stream].insert_many(documents, session=within.session, ordered=True)
+        within.on_commit(lambda: self._last[stream].update(last))
         return places
 
-    def _claim_guessed(
-        self, stream: str, counts: Mapping[int, int], within: Transaction, guessed: Mapping[int, int]
-    ) -> dict[int, int]:
+    def _claim_guessed(self, stream: str, counts: Mapping[int, int], within: Transaction) -> dict[int, int]:
         """What `_claim` does, in one step less: an appender that is alone knows where the counters stand. Empty
-        where it does not; raises _OthersAppended where it is wrong."""
-        if len(counts) == 1 or not counts.keys() <= guessed.keys():
+        where it does not; raises Again where it is wrong."""
+        guessed = self._last[stream]
+        careful = within.attempt > 1 or time.monotonic() < self._careful_until[stream]
+        if careful or len(counts) == 1 or not counts.keys() <= guessed.keys():
             return {}
+        after = {each: guessed[each] + counts[each] for each in sorted(counts)}
         steps = [
-            UpdateOne({"_id": _counter(stream, each), "position": guessed[each]}, {"$inc": {"position": counts[each]}})
-            for each in sorted(counts)
+            UpdateOne({"_id": _counter(stream, each), "position": guessed[each]}, {"$set": {"position": Int64(last)}})
+            for each, last in after.items()
         ]
         done = self._db["counters"].bulk_write(steps, ordered=True, session=within.session)
         if done.matched_count != len(steps):
-            raise _OthersAppended
-        return {each: guessed[each] + count for each, count in counts.items()}
+            self._careful_until[stream] = time.monotonic() + CAREFUL_SECONDS
+            raise Again
+        return after
 
     def _claim(self, stream: str, counts: Mapping[int, int], within: Transaction) -> dict[int, int]:
         """Moves the counters on and gives each partition's last position. Ascending, so that two
