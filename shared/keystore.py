@@ -63,6 +63,7 @@ class MongoKeyStore:
 
     def __init__(self, client: "MongoClient[Document]", database: str) -> None:
         self._db = client.get_database(database, read_concern=ReadConcern("majority"))
+        self._tables = {name: self._db[name] for name in ("tokens", "keys", "fences", "suppressions")}
 
     def setup(self, check: bytes) -> bytes:
         """Makes indexes; keeps `check` if there is none yet and gives the one that is kept."""
@@ -148,7 +149,7 @@ class MongoKeyStore:
             return []
         session = within.session if within else None
         try:
-            return list(self._db[table].find({"_id": {"$in": ids}}, session=session, batch_size=10_000))
+            return list(self._tables[table].find({"_id": {"$in": ids}}, session=session, batch_size=10_000))
         except PyMongoError as error:
             if within is not None:
                 raise  # The transactor knows which errors are worth another attempt.
@@ -158,7 +159,7 @@ class MongoKeyStore:
         """Whether all of them were new."""
         try:
             if documents:
-                self._db[table].insert_many(documents, ordered=False)
+                self._tables[table].insert_many(documents, ordered=False)
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise _unavailable(error) from error

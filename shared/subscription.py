@@ -252,13 +252,22 @@ class Subscription(_Loop):
 
 
 class Ticker(_Loop):
-    """Calls the decorated method every `seconds`, and at once on a nudge of `wakes_on`.
+    """Calls the decorated method every `seconds`, and at once on a nudge of `wakes_on`, though never sooner
+    than `spacing` (s) after the last.
 
     One call at a time an instance; several instances each have theirs.
     """
 
-    def __init__(self, name: str, seconds: float, wakes_on: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        wakes_on: Sequence[str] = (),
+        spacing: float = ROUND_SECONDS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.spacing = spacing
         self.name = name
         self.seconds = seconds
         self.streams = tuple(wakes_on)

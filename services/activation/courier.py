@@ -38,6 +38,8 @@ ROOM_EACH: Final = 16
 """Of one destination."""
 PAGE: Final = 8
 """Free places that are worth a look, while others are taken."""
+LOOK_SECONDS: Final = 0.2
+"""While it is at some, how often it looks for more."""
 LEASE_MS: Final = 10_000
 KEEP_SECONDS: Final = 3.0
 AGAIN_PAUSES: Final = (0.02, 0.03, 0.05, 0.1, 0.2)
@@ -159,22 +161,29 @@ class Courier:
             self._spawn(partial(self._page, house, deliveries))
 
     def run(self, house: House, seconds: float) -> bool:
-        """Works until nothing is due and nobody is at work, or the time is over; whether there is more."""
+        """Works until nothing is due and nobody is at work, or the time is over; whether there may be more."""
         end = time.monotonic() + seconds
-        while True:
-            self._wake.clear()
+        while time.monotonic() < end:
             self._keep()
-            took = self._take(house)
-            busy = took or bool(self._under_way)
-            if not busy or time.monotonic() >= end:
-                return busy
-            if not took:
-                self._wake.wait(min(0.1, seconds))
+            room = ROOM - len(self._under_way)
+            if room >= PAGE and self._take(house, room):
+                continue
+            if not self._under_way:
+                return False
+            self._wait(min(LOOK_SECONDS, end - time.monotonic()), for_room=room < PAGE)
+        return True
 
-    def _take(self, house: House) -> bool:
-        room = ROOM - len(self._under_way)
-        if room < PAGE:
-            return False
+    def _wait(self, seconds: float, for_room: bool) -> None:
+        """Until nobody is at work, or, `for_room`, until there is room for a page; at most so long."""
+        end = time.monotonic() + seconds
+        self._wake.clear()
+        while self._under_way and (left := end - time.monotonic()) > 0:
+            if for_room and ROOM - len(self._under_way) >= PAGE:
+                return
+            self._wake.wait(left)
+            self._wake.clear()
+
+    def _take(self, house: House, room: int) -> bool:
         now = self._clock.now_ms()
         due = self._store.due(now, self._rooms(now), room)
         found = [each for each in due if each.id not in self._under_way]

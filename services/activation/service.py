@@ -114,7 +114,7 @@ class ActivationService(Service):
         """Deliveries of erased people are dropped."""
         return self.store.planner.forget(events)
 
-    @ticker("activation.deliver", seconds=1.0, wakes_on=(ACTIVATION,))
+    @ticker("activation.deliver", seconds=1.0, wakes_on=(ACTIVATION,), spacing=0.2)
     def deliver_due(self) -> None:
         """Sends what is due."""
         if self.store.courier.run(OverRpc(self), RUN_SECONDS):

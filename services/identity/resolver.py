@@ -16,10 +16,44 @@ from shared.transaction import Transaction
 
 SERVICE: Final = "identity"
 SUBJECTS_ERASED: Final = "privacy.subjects_erased.v1"
+MOST_SETTLED: Final = 200_000
 
 
 Identified = list[tuple[Event, list[Found]]]
 """Events with their identifiers."""
+
+
+class Settled:
+    """Whose the identifiers seen lately are, by the graph of one version: most events say nothing new, and of
+    those nothing has to be looked up."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._links: dict[str, str] = {}
+
+    def at(self, version: int) -> None:
+        """Forgets what is of another version."""
+        if version != self._version or len(self._links) > MOST_SETTLED:
+            self._version = version
+            self._links = {}
+
+    def all_one(self, identifiers: Sequence[Found]) -> bool:
+        """Whether they are one person's already: nothing is to be decided then."""
+        owners = {self._links.get(each.subject) for each in identifiers}
+        return len(owners) == 1 and None not in owners
+
+    def learn(self, version: int, graph: Graph) -> None:
+        """What was loaded after that version was read."""
+        if version == self._version:
+            self._links.update(graph.links)
+
+    def changed(self, version: int, graph: Graph) -> None:
+        """This process has moved the graph on from that version."""
+        if version == self._version:
+            self._version = version + 1
+            self._links.update(graph.links)
+            for subject in graph.unlinked:
+                self._links.pop(subject, None)
 
 
 class Resolver:
@@ -28,19 +62,23 @@ class Resolver:
     def __init__(self, store: IdentityStore, keyring: Keyring) -> None:
         self._store = store
         self._keyring = keyring
+        self._settled = Settled()
 
     def resolve(self, events: Sequence[Event]) -> Finish | None:
         """Decides about the identifiers of tracking events."""
         found = self._found(events)
-        subjects = {each.subject for _, identifiers in found for each in identifiers}
         version = self._store.version()
-        graph = self._store.load(subjects)
+        self._settled.at(version)
+        found = [(event, identifiers) for event, identifiers in found if not self._settled.all_one(identifiers)]
+        graph = self._store.load({each.subject for _, identifiers in found for each in identifiers})
+        self._settled.learn(version, graph)
         found = self._living(found, graph)
         decided = [(event, facts) for event, each in found if (facts := decide(graph, event.id, event.time, each))]
         made = [new for event, facts in decided for new in _events(event, facts)]
 
         def finish(within: Transaction) -> list[Output]:
             self._store.save(graph, version, within)
+            within.on_commit(lambda: self._settled.changed(version, graph))
             return [(IDENTITY, made)]
 
         return finish if made else None

@@ -37,7 +37,7 @@ class IdentityService(Service):
         """Made before anything starts."""
         return Parts(runtime)
 
-    @subscribe(RESOLVE, stream=TRACKING, alone=True)
+    @subscribe(RESOLVE, stream=TRACKING, alone=True, spacing=0.08)
     def on_tracking(self, events: list[Event]) -> Finish | None:
         """Identifiers become people."""
         return self.store.resolver.resolve(events)

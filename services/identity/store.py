@@ -42,7 +42,7 @@ class IdentityStore:
 
     def load(self, subjects: Collection[str], profiles: Collection[str] = ()) -> Graph:
         """The part of the graph around these subjects and profiles."""
-        links = {doc["_id"]: doc["profile"] for doc in self.links.find({"_id": {"$in": list(subjects)}})}
+        links = self.profile_of(subjects)
         wanted = {*links.values(), *profiles}
         people = [_person(doc) for doc in self.people.find({"_id": {"$in": list(wanted)}})] if wanted else []
         return Graph(people, links)
@@ -87,6 +87,8 @@ class IdentityStore:
 
     def profile_of(self, subjects: Collection[str]) -> dict[str, str]:
         """Subject -> profile."""
+        if not subjects:
+            return {}
         return {doc["_id"]: doc["profile"] for doc in self.links.find({"_id": {"$in": list(subjects)}})}
 
     def counts(self) -> dict[str, int]:

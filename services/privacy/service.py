@@ -93,7 +93,7 @@ class PrivacyService(Service):
         """Made before anything starts."""
         return Parts(runtime)
 
-    @subscribe(CONSENTS, stream=TRACKING)
+    @subscribe(CONSENTS, stream=TRACKING, spacing=0.08)
     def on_tracking(self, events: list[Event]) -> Finish | None:
         """What events say about consent."""
         return self.store.consenting.fold(events)

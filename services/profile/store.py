@@ -144,11 +144,15 @@ class ProfileStore:
 
     def owners(self, subjects: Collection[str]) -> dict[str, str]:
         """Subject -> profile, of those that have one."""
+        if not subjects:
+            return {}
         chosen = {"_id": {"$in": list(subjects)}, "profile": {"$ne": None}}
         return {doc["_id"]: doc["profile"] for doc in self.states.find(chosen, {"profile": 1})}
 
     def merged_into(self, profiles: Collection[str]) -> dict[str, str]:
         """Profile -> the one that it is a part of by now."""
+        if not profiles:
+            return {}
         return {doc["_id"]: doc["into"] for doc in self.merges.find({"_id": {"$in": list(profiles)}})}
 
     def page(self, after: str, limit: int) -> list[str]:

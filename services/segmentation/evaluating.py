@@ -81,8 +81,7 @@ class Evaluating:
         facts = _facts(ask(sorted(profiles))) if profiles else {}
         now = self._clock.now_ms()
 
-        def finish(within: Transaction) -> list[Output]:
-            gone = self._keyring.fenced(known, within)
+        def judged(gone: Collection[str]) -> tuple[dict[str, Membership], list[NewEvent]]:
             people = {name: each for name, each in known.items() if name not in gone}
             made: list[NewEvent] = []
             for event, old, into in merges:
@@ -91,10 +90,17 @@ class Evaluating:
             for profile in sorted(profiles & people.keys() & facts.keys()):
                 cause = _cause(changed[profile][1])
                 made += _judge(people, profile, asked[profile], facts[profile], cause, now)
+            return people, made
+
+        hoped = judged(())
+
+        def finish(within: Transaction) -> list[Output]:
+            gone = self._keyring.fenced(known, within)
+            people, made = judged(gone) if gone else hoped
             self._save(known, people, within)
             return [(SEGMENTATION, made)]
 
-        return finish if known else None
+        return finish if hoped != (known, []) else None
 
     def _changed(self, events: Sequence[Event]) -> dict[str, tuple[set[str], list[Event]]]:
         """Profile -> (names of what changed, the events that say so)."""

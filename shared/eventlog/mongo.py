@@ -11,6 +11,7 @@ from typing import Any
 
 from bson.int64 import Int64
 from pymongo import ASCENDING, MongoClient, UpdateOne
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -53,6 +54,8 @@ class MongoEventLog:
         upcasters: Upcasters = UPCASTERS,
     ) -> None:
         self._db: Database[Any] = client.get_database(database, read_concern=ReadConcern("majority"))
+        self._events_of: dict[str, Collection[Any]] = {stream: self._db[stream] for stream in streams}
+        self._counters: Collection[Any] = self._db["counters"]
         self._transactor = transactor
         self._fences = fences
         self._streams = dict(streams)
@@ -63,7 +66,7 @@ class MongoEventLog:
     def setup(self) -> None:
         """Makes collections and indexes; refuses a log that was made with other partitions."""
         for stream, partitions in self._streams.items():
-            collection = self._db[stream]
+            collection = self._events_of[stream]
             collection.create_index([("partition", ASCENDING), ("id", ASCENDING)], unique=True, name="duplicates")
             collection.create_index([("subject", ASCENDING), ("_id", ASCENDING)], name="subject")
             self._keep_partitions(stream, partitions)
@@ -81,7 +84,7 @@ class MongoEventLog:
             UpdateOne({"_id": _counter(stream, each)}, {"$setOnInsert": {"position": Int64(0)}}, upsert=True)
             for each in range(partitions)
         ]
-        self._db["counters"].bulk_write(counters, ordered=False)
+        self._counters.bulk_write(counters, ordered=False)
 
     def partitions(self, stream: str) -> int:
         """Into how many partitions the stream is cut."""
@@ -95,9 +98,7 @@ class MongoEventLog:
             return self._append(stream, events, within, hopeful=within.attempt == 1)
         return self._transactor.run(lambda within: self._append(stream, events, within, hopeful=False))
 
-    def _append(
-        self, stream: str, events: Sequence[NewEvent], within: Transaction, hopeful: bool
-    ) -> list[Appended]:
+    def _append(self, stream: str, events: Sequence[NewEvent], within: Transaction, hopeful: bool) -> list[Appended]:
         by_partition = _grouped(events, self._streams[stream])
         # What follows from a batch is new, since the batch's checkpoint is guarded: a consumer's output is
         # looked for in the log only once a unique index has said otherwise.
@@ -118,7 +119,9 @@ class MongoEventLog:
         """(partition, id) -> position of the events that stand in the log already."""
         branches = [{"partition": each, "id": {"$in": list(group)}} for each, group in groups.items()]
         query = branches[0] if len(branches) == 1 else {"$or": branches}
-        found = self._db[stream].find(query, {"id": 1, "partition": 1}, session=within.session, batch_size=10_000)
+        found = self._events_of[stream].find(
+            query, {"id": 1, "partition": 1}, session=within.session, batch_size=10_000
+        )
         return {(doc["partition"], doc["id"]): _position(doc["_id"]) for doc in found}
 
     def _refuse_fenced(self, groups: Iterable[list[NewEvent]], within: Transaction) -> None:
@@ -140,7 +143,7 @@ class MongoEventLog:
                 documents.append(_document(event, partition, position))
                 places[partition, event.id] = position
             within.appended(stream, partition, last[partition])
-        self._db[stream].insert_many(documents, session=within.session, ordered=True)
+        self._events_of[stream].insert_many(documents, session=within.session, ordered=True)
         within.on_commit(lambda: self._last[stream].update(last))
         return places
 
@@ -156,7 +159,7 @@ class MongoEventLog:
             UpdateOne({"_id": _counter(stream, each), "position": guessed[each]}, {"$set": {"position": Int64(last)}})
             for each, last in after.items()
         ]
-        done = self._db["counters"].bulk_write(steps, ordered=True, session=within.session)
+        done = self._counters.bulk_write(steps, ordered=True, session=within.session)
         if done.matched_count != len(steps):
             self._careful_until[stream] = time.monotonic() + CAREFUL_SECONDS
             raise Again
@@ -165,10 +168,9 @@ class MongoEventLog:
     def _claim(self, stream: str, counts: Mapping[int, int], within: Transaction) -> dict[int, int]:
         """Moves the counters on and gives each partition's last position. Ascending, so that two
         appenders meet at the first partition they share, not in the middle of their work."""
-        counters = self._db["counters"]
         if len(counts) == 1:
             [(partition, count)] = counts.items()
-            after = counters.find_one_and_update(
+            after = self._counters.find_one_and_update(
                 {"_id": _counter(stream, partition)},
                 {"$inc": {"position": count}},
                 return_document=True,
@@ -179,8 +181,8 @@ class MongoEventLog:
         steps = [
             UpdateOne({"_id": name}, {"$inc": {"position": counts[partition]}}) for name, partition in names.items()
         ]
-        counters.bulk_write(steps, ordered=True, session=within.session)
-        found = list(counters.find({"_id": {"$in": list(names)}}, session=within.session))
+        self._counters.bulk_write(steps, ordered=True, session=within.session)
+        found = list(self._counters.find({"_id": {"$in": list(names)}}, session=within.session))
         _made(len(found) == len(names) or None, stream)
         return {names[doc["_id"]]: int(doc["position"]) for doc in found}
 
@@ -224,7 +226,7 @@ class MongoEventLog:
     def _events(self, stream: str, query: Mapping[str, Any], limit: int) -> list[Event]:
         lift = self._upcasters.event
         try:
-            found = self._db[stream].find(query, limit=limit, batch_size=limit).sort("_id", ASCENDING)
+            found = self._events_of[stream].find(query, limit=limit, batch_size=limit).sort("_id", ASCENDING)
             return [lift(_event(stream, doc)) for doc in found]
         except PyMongoError as error:
             raise Unavailable(f"stream {stream} cannot be read: {type(error).__name__}") from error
@@ -233,7 +235,7 @@ class MongoEventLog:
         """Partition -> its last position; as of a snapshot session, if one is given."""
         names = {_counter(stream, each): each for each in range(self._streams[stream])}
         try:
-            found = list(self._db["counters"].find({"_id": {"$in": list(names)}}, session=session))
+            found = list(self._counters.find({"_id": {"$in": list(names)}}, session=session))
         except PyMongoError as error:
             raise Unavailable(f"heads of {stream} cannot be read: {type(error).__name__}") from error
         return {names[doc["_id"]]: int(doc["position"]) for doc in found}
