@@ -66,6 +66,20 @@ class Checkpoints(Protocol):
         """Takes an event off the list; whether it was there."""
 
 
+def handled_by(subscription: str, checkpoints: Checkpoints) -> dict[str, int]:
+    """`stream:partition` -> how far the subscription has come."""
+    return {
+        f"{place.stream}:{place.partition}": position
+        for place, position in checkpoints.all().items()
+        if place.subscription == subscription
+    }
+
+
+def is_behind(handled: Mapping[str, int], causes: Mapping[str, int], stream: str) -> bool:
+    """Whether one of the causes that lie in this stream has not been handled yet."""
+    return any(handled.get(place, 0) < at for place, at in causes.items() if place.startswith(f"{stream}:"))
+
+
 def parked_id(place: Place, position: int) -> str:
     """The parked entry's id, which says where it is from."""
     return f"{place.subscription}/{place.stream}:{place.partition}:{position}"

@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from shared.errors import Unavailable
 from shared.memory import MemoryTransactor
-from shared.mongo import Document, is_duplicate
+from shared.mongo import Document, is_duplicate, make_collection
 from shared.transaction import Transaction
 
 Slot = tuple[str, str]
@@ -70,20 +70,11 @@ class MongoKeyStore:
         for name in ("tokens", "keys"):
             self._db[name].create_index([("subject", ASCENDING)], name="subject")
         for name in ("fences", "suppressions", "meta"):
-            if name not in self._db.list_collection_names():
-                self._create(name)
+            make_collection(self._db[name])
         meta = self._db["meta"]
         meta.update_one({"_id": "master"}, {"$setOnInsert": {"check": Binary(check)}}, upsert=True)
         found: Any = meta.find_one({"_id": "master"}) or {}
         return bytes(found["check"])
-
-    def _create(self, name: str) -> None:
-        """A transaction must not have to make a collection (DESIGN law 3)."""
-        try:
-            self._db.create_collection(name)
-        except PyMongoError as error:
-            if getattr(error, "code", None) != 48:  # NamespaceExists: another process was first.
-                raise
 
     def tokens(self, tokens: Collection[bytes]) -> dict[bytes, str]:
         """Token -> subject, of those that are known."""

@@ -3,12 +3,14 @@
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.client_session import ClientSession
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -19,7 +21,11 @@ T = TypeVar("T")
 Document = dict[str, object]
 
 MAJORITY = WriteConcern(w="majority", j=True, wtimeout=20_000)
+BESIDE: Final[dict[str, Any]] = {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")}
+"""Options of collections that are made beside the live ones: nothing is durable before it is put in their place,
+so it must be read as it was written."""
 DUPLICATE_KEY = 11000
+NAMESPACE_EXISTS = 48
 LONGEST_PAUSE = 0.25
 """Seconds between two attempts at a transaction, at most."""
 
@@ -39,6 +45,24 @@ def connect(url: str, *, seconds: float = 5.0, pool: int = 50) -> "MongoClient[D
         retryWrites=True,
         appname="samla",
     )
+
+
+def make_collection(collection: "Collection[Any]") -> None:
+    """Makes it, where it is not there: a transaction must not have to (DESIGN law 3)."""
+    try:
+        collection.database.create_collection(collection.name)
+    except OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:
+            raise
+    except CollectionInvalid:
+        return
+
+
+def pages(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, `size` at a time."""
+    rest = iter(items)
+    while page := list(islice(rest, size)):
+        yield page
 
 
 class MongoTransaction:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import eventlet
 import orjson
 from kombu.serialization import register
 from nameko.amqp.publish import Publisher
@@ -16,6 +17,7 @@ from nameko.rpc import MethodProxy, Responder
 from nameko.standalone.rpc import ClusterRpcProxy
 
 from shared.config import Settings
+from shared.errors import Unavailable
 
 RPC_SECONDS: Final = 30
 """After this time an unanswered message is dropped by the broker."""
@@ -64,6 +66,11 @@ def nameko_config(settings: Settings, service: str) -> dict[str, Any]:
         "max_workers": 30,
         "parent_calls_tracked": 3,
     }
+
+
+def time_limit(who: str, seconds: float) -> eventlet.Timeout:
+    """`with time_limit("privacy", 5): ...`: raises Unavailable where it takes longer."""
+    return eventlet.Timeout(seconds, Unavailable(f"{who} did not answer within {seconds:g} s"))
 
 
 @contextmanager

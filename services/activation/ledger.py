@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 
+from contracts.activation import SCHEDULED
 from contracts.streams import ACTIVATION
 from services.activation.domain.delivery import Command, Delivery, Fact, Redrive, decide, evolve
 from services.activation.store import ActivationStore
@@ -167,7 +168,7 @@ def scheduling(delivery: Delivery, data: dict[str, Any]) -> NewEvent:
     """The `activation.scheduled.v1` that made the delivery."""
     return NewEvent(
         id=derive_id(SERVICE, delivery.id, 1),
-        type="activation.scheduled.v1",
+        type=SCHEDULED,
         source=SERVICE,
         subject=delivery.profile,
         time=delivery.created,

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
+from contracts.profile import MERGED
 from contracts.streams import ACTIVATION
 from services.activation.courier import Courier
 from services.activation.domain.delivery import Delivery, begin
@@ -13,14 +15,9 @@ from services.activation.ledger import scheduling
 from services.activation.store import ActivationStore
 from shared.clock import Clock
 from shared.consumer import Finish, Output
-from shared.errors import Poison
 from shared.eventlog import Event, NewEvent, latest_causes
 from shared.keyring import Keyring
 from shared.transaction import Transaction
-
-MERGED: Final = "profile.merged.v1"
-ERASED: Final = "privacy.subjects_erased.v1"
-COMPLETED: Final = "privacy.erasure_completed.v1"
 
 
 class Planned(NamedTuple):
@@ -83,7 +80,7 @@ class Planner:
 
     def follow(self, events: Sequence[Event]) -> Finish | None:
         """Remembers who was merged into whom."""
-        merges = [(_id(event, "from"), _id(event, "into")) for event in events if event.type == MERGED]
+        merges = [(event.text("from"), event.text("into")) for event in events if event.type == MERGED]
 
         def finish(within: Transaction) -> list[Output]:
             self._store.merge(merges, within)
@@ -93,8 +90,8 @@ class Planner:
 
     def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops the deliveries of erased people; again at the end of an erasure, for what was under way."""
-        erasures = [(_id(each, "request"), _id(each, "profile")) for each in events if each.type == ERASED]
-        completed = [_id(each, "request") for each in events if each.type == COMPLETED]
+        erasures = [(each.text("request"), each.text("profile")) for each in events if each.type == SUBJECTS_ERASED]
+        completed = [each.text("request") for each in events if each.type == ERASURE_COMPLETED]
 
         def finish(within: Transaction) -> list[Output]:
             for request, profile in erasures:
@@ -110,10 +107,3 @@ def _made(event: Event, data: dict[str, Any], now: int) -> Planned:
     causes = latest_causes(event.causes, {event.place: event.position})
     delivery = begin(data, _Envelope(now, causes, event.correlation))
     return Planned(delivery, scheduling(delivery, data))
-
-
-def _id(event: Event, field: str) -> str:
-    value = event.data.get(field)
-    if not isinstance(value, str):
-        raise Poison(f"event {event.id} is no {event.type}: {field} is missing")
-    return value

@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from contracts.privacy import SUBJECTS_ERASED
+from contracts.profile import MERGED
 from contracts.streams import ACTIVATION, PRIVACY, PROFILE, SEGMENTATION
 from services.activation.domain.delivery import Delivery
 from services.activation.domain.replay import People, digest_of, digest_of_all, fold
-from services.activation.planner import ERASED, MERGED
 from services.activation.store import ActivationStore
 from shared.checkpoints import MongoCheckpoints
 from shared.config import Settings
@@ -127,10 +128,10 @@ def _erased(log: EventLog, upto: Checkpoints) -> People:
     people = People()
     for event in events_of(log, PROFILE, upto):
         if event.type == MERGED:
-            people.merged(str(event.data["from"]), str(event.data["into"]))
+            people.merged(event.text("from"), event.text("into"))
     for event in events_of(log, PRIVACY, upto):
-        if event.type == ERASED:
-            people.erased(str(event.data["profile"]))
+        if event.type == SUBJECTS_ERASED:
+            people.erased(event.text("profile"))
     return people
 
 

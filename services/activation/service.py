@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import eventlet
 from nameko.rpc import RpcProxy, rpc
 
 from contracts.activation import CHANGES, STATUSES
@@ -17,10 +16,11 @@ from services.activation.planner import Planner
 from services.activation.store import ActivationStore
 from services.activation.vault import Vault
 from shared.consumer import Finish
-from shared.errors import SamlaError, Unavailable
+from shared.errors import SamlaError
 from shared.eventlog import Event
 from shared.keyring import new_id
 from shared.policy import POLICY
+from shared.rpc import time_limit
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import subscribe as consume
@@ -61,26 +61,22 @@ class OverRpc:
         self, requests: Sequence[dict[str, Any]], profiles: Sequence[str]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Both at the same time: the slower of the two is what a delivery waits for."""
-        with _time_limit("privacy or profile"):
+        with time_limit("privacy or profile", ASK_SECONDS):
             decisions = self._privacy.decide.call_async(list(requests))
             facts = self._profile.facts.call_async(list(profiles))
             return decisions.result(), facts.result()
 
     def facts(self, profiles: Sequence[str]) -> dict[str, Any]:
         """profile.facts."""
-        with _time_limit("profile"):
+        with time_limit("profile", ASK_SECONDS):
             found: dict[str, Any] = self._profile.facts(list(profiles))
         return found
 
     def segments(self) -> list[dict[str, Any]]:
         """segmentation.segments."""
-        with _time_limit("segmentation"):
+        with time_limit("segmentation", ASK_SECONDS):
             rows: list[dict[str, Any]] = self._segmentation.segments()
         return rows
-
-
-def _time_limit(who: str) -> eventlet.Timeout:
-    return eventlet.Timeout(ASK_SECONDS, Unavailable(f"{who} did not answer within {ASK_SECONDS:g} s"))
 
 
 class ActivationService(Service):

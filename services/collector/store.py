@@ -16,6 +16,7 @@ from contracts.tracking import PARTIES
 from services.collector.domain.intake import SetAside
 from shared.errors import SamlaError
 from shared.keyring import Keyring, Sealed, Sealing, new_id
+from shared.mongo import pages
 
 RAW: Final = "raw"
 """The class of data that has no subject yet."""
@@ -144,13 +145,8 @@ class QuarantineStore:
     def naming(self, values: set[str]) -> Iterator[tuple[str, bytes]]:
         """(id, what was sent) of the entries that hold one of these identifiers anywhere, in any case of letters."""
         wanted = _any_of(values)
-        page: list[dict[str, Any]] = []
-        for doc in self._entries.find({}, batch_size=PAGE):
-            page.append(doc)
-            if len(page) == PAGE:
-                yield from self._matching(page, wanted)
-                page = []
-        yield from self._matching(page, wanted)
+        for page in pages(self._entries.find({}, batch_size=PAGE), PAGE):
+            yield from self._matching(page, wanted)
 
     def remove(self, identities: Sequence[str]) -> int:
         """How many are gone."""

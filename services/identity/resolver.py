@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from contracts.identity import ERASED
+from contracts.privacy import SUBJECTS_ERASED
 from contracts.streams import IDENTITY
 from services.identity.domain.decide import Found, decide
 from services.identity.domain.graph import Fact, Graph
@@ -15,7 +16,6 @@ from shared.keyring import Identifier, Keyring
 from shared.transaction import Transaction
 
 SERVICE: Final = "identity"
-SUBJECTS_ERASED: Final = "privacy.subjects_erased.v1"
 MOST_SETTLED: Final = 200_000
 
 
@@ -123,12 +123,12 @@ class Resolver:
         erasures = [event for event in events if event.type == SUBJECTS_ERASED]
         version = self._store.version()
         graph = self._store.load(
-            {subject for event in erasures for subject in _texts(event, "subjects")},
-            {profile for event in erasures for profile in _texts(event, "profiles")},
+            {subject for event in erasures for subject in event.texts("subjects")},
+            {profile for event in erasures for profile in event.texts("profiles")},
         )
         made = []
         for event in erasures:
-            fact = Fact(ERASED, _text(event, "request"), _erased(event, graph))
+            fact = Fact(ERASED, event.text("request"), _erased(event, graph))
             graph.evolve(fact.type, fact.data, event.time)
             made += _events(event, [fact])
 
@@ -140,13 +140,13 @@ class Resolver:
 
 
 def _erased(event: Event, graph: Graph) -> dict[str, Any]:
-    profiles = set(_texts(event, "profiles"))
+    profiles = set(event.texts("profiles"))
     merged = {each for profile in profiles if profile in graph.people for each in graph.people[profile].merged}
     members = {each for profile in profiles if profile in graph.people for each in graph.people[profile].members}
     return {
-        "request": _text(event, "request"),
+        "request": event.text("request"),
         "profiles": sorted(profiles | merged),
-        "subjects": sorted({*_texts(event, "subjects"), *members}),
+        "subjects": sorted({*event.texts("subjects"), *members}),
     }
 
 
@@ -170,12 +170,3 @@ def _events(cause: Event, facts: Sequence[Fact]) -> list[NewEvent]:
         )
         for number, fact in enumerate(facts)
     ]
-
-
-def _text(event: Event, field: str) -> str:
-    return str(event.data[field])
-
-
-def _texts(event: Event, field: str) -> list[str]:
-    found: Any = event.data.get(field) or []
-    return [str(each) for each in found]

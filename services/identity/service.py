@@ -8,6 +8,7 @@ from contracts.streams import PRIVACY, TRACKING
 from services.identity.domain.graph import Person
 from services.identity.resolver import Resolver
 from services.identity.store import IdentityStore
+from shared.checkpoints import handled_by, is_behind
 from shared.consumer import Finish
 from shared.eventlog import Event
 from shared.runtime import Runtime
@@ -64,13 +65,12 @@ class IdentityService(Service):
     def members_of(self, requests: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         """Several at once; `behind` where identity has not come to the causes yet."""
         # Read before the graph is: what it says is then at least that new.
-        handled = {
-            f"{place.stream}:{place.partition}": position
-            for place, position in self.runtime.checkpoints.all().items()
-            if place.subscription == RESOLVE
-        }
+        handled = handled_by(RESOLVE, self.runtime.checkpoints)
         people = self.store.graph.people_by_id({each["profile"] for each in requests})
-        return [_members(people.get(each["profile"]), _behind(handled, each.get("causes") or {})) for each in requests]
+        return [
+            _members(people.get(each["profile"]), is_behind(handled, each.get("causes") or {}, TRACKING))
+            for each in requests
+        ]
 
     @rpc
     def stats(self) -> dict[str, int]:
@@ -87,12 +87,6 @@ def _members(person: Person | None, behind: bool) -> dict[str, Any] | None:
         "profiles": [person.id, *person.merged],
         "behind": behind,
     }
-
-
-def _behind(handled: dict[str, int], causes: dict[str, int]) -> bool:
-    return any(
-        handled.get(place, 0) < position for place, position in causes.items() if place.startswith(f"{TRACKING}:")
-    )
 
 
 SERVICE = IdentityService

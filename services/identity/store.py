@@ -19,7 +19,6 @@ class IdentityStore:
 
     def __init__(self, db: "Database[Any]", beside: bool = False) -> None:
         end = "_rebuilt" if beside else ""
-        self._db = db
         self.people = db[f"people{end}"]
         self.links = db[f"links{end}"]
         self._guard = db[f"guard{end}"]
@@ -69,11 +68,6 @@ class IdentityStore:
             self.people.bulk_write(people, ordered=False, session=within.session)
         if links:
             self.links.bulk_write(links, ordered=False, session=within.session)
-
-    def person(self, profile: str) -> Person | None:
-        """A profile by its id, through merges."""
-        found = self.people_by_id([profile]).get(profile)
-        return found
 
     def people_by_id(self, profiles: Collection[str]) -> dict[str, Person]:
         """Profile id asked for -> the person it is (a part of) by now."""

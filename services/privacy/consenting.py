@@ -9,7 +9,7 @@ from contracts.streams import TRACKING
 from services.privacy.domain.consents import empty, merge, merged, state_of
 from services.privacy.domain.gate import decide
 from services.privacy.store import ConsentStore
-from shared.checkpoints import Checkpoints
+from shared.checkpoints import Checkpoints, handled_by, is_behind
 from shared.consumer import Finish, Output
 from shared.errors import Poison
 from shared.eventlog import Event
@@ -35,10 +35,7 @@ class Consenting:
         deltas = deltas_of(self._keyring, events)
 
         def finish(within: Transaction) -> list[Output]:
-            gone = self._keyring.fenced(deltas, within)
-            living = [subject for subject in deltas if subject not in gone]
-            known = self._store.load(living, within)
-            self._store.save({each: merge(known.get(each) or empty(), deltas[each]) for each in living}, within)
+            add(self._store, self._keyring, deltas, within)
             return []
 
         return finish if deltas else None
@@ -49,11 +46,7 @@ class Consenting:
 
     def decide(self, requests: Sequence[Mapping[str, Any]], ask: Members) -> list[dict[str, Any]]:
         """The gate, for several at once: only a plain yes is a yes."""
-        handled = {
-            f"{place.stream}:{place.partition}": position
-            for place, position in self._checkpoints.all().items()
-            if place.subscription == CONSENTS
-        }
+        handled = handled_by(CONSENTS, self._checkpoints)
         people = ask([{"profile": each["profile"], "causes": each["causes"]} for each in requests])
         known = self._store.load({subject for person in people if person for subject in person["subjects"]})
         fenced = self._keyring.fenced({each["profile"] for each in requests})
@@ -72,12 +65,20 @@ class Consenting:
     ) -> dict[str, Any]:
         if fenced:
             return _answer(False, "erased")
-        if behind(handled, request["causes"]) or (person is not None and person["behind"]):
+        if is_behind(handled, request["causes"], TRACKING) or (person is not None and person["behind"]):
             return _answer(False, "behind", again=True)
         if person is None:
             return _answer(False, "unknown_profile")
         state = merged(known[subject] for subject in person["subjects"] if subject in known)
         return _answer(*decide(state, request["purpose"], bool(request.get("segment_sensitive", True))))
+
+
+def add(store: ConsentStore, keyring: Keyring, deltas: Mapping[str, Any], within: Transaction | None = None) -> None:
+    """Merges what was said into what is held; nothing of who is erased."""
+    gone = keyring.fenced(deltas, within)
+    living = [subject for subject in deltas if subject not in gone]
+    known = store.load(living, within)
+    store.save({each: merge(known.get(each) or empty(), deltas[each]) for each in living}, within)
 
 
 def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, Any]:
@@ -96,11 +97,6 @@ def _said(raw: bytes, event: Event) -> Any:
         return state_of(orjson.loads(raw), event.id)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Poison(f"the body of event {event.id} is not what {event.type} says") from error
-
-
-def behind(handled: Mapping[str, int], causes: Mapping[str, int]) -> bool:
-    """Whether a cause in the tracking stream has not been handled yet."""
-    return any(handled.get(place, 0) < at for place, at in causes.items() if place.startswith(f"{TRACKING}:"))
 
 
 def _answer(allow: bool, reason: str, again: bool = False) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contracts.streams import TRACKING
-from services.privacy.consenting import deltas_of
-from services.privacy.domain.consents import empty, merge
+from services.privacy.consenting import add, deltas_of
 from services.privacy.store import ConsentStore
 from shared.rebuild import Rows, Tools, Upto, run
 
@@ -29,11 +28,7 @@ class PrivacyProjection:
         count = 0
         for page in tools.events(TRACKING, upto):
             count += len(page)
-            deltas = deltas_of(tools.keyring, page)
-            gone = tools.keyring.fenced(deltas)
-            living = [subject for subject in deltas if subject not in gone]
-            known = store.load(living)
-            store.save({each: merge(known.get(each) or empty(), deltas[each]) for each in living})
+            add(store, tools.keyring, deltas_of(tools.keyring, page))
         return count
 
     def beside(self, tools: Tools) -> Rows:

@@ -13,9 +13,10 @@ from services.privacy.domain.consents import changes, history, merged, purposes
 from services.privacy.erasing import Erasing
 from services.privacy.store import ConsentStore, RequestStore
 from shared.consumer import Finish
-from shared.errors import SamlaError, Unavailable
+from shared.errors import SamlaError
 from shared.eventlog import Event
 from shared.policy import POLICY
+from shared.rpc import time_limit
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import subscribe, ticker
@@ -52,30 +53,26 @@ class OverRpc:
 
     def members(self, profile: str) -> dict[str, Any] | None:
         """identity.members."""
-        with _limit("identity", ASK_SECONDS):
+        with time_limit("identity", ASK_SECONDS):
             found: dict[str, Any] | None = self._service.identity.members(profile)
         return found
 
     def members_of(self, requests: list[dict[str, Any]]) -> Sequence[dict[str, Any] | None]:
         """identity.members_of."""
-        with _limit("identity", ASK_SECONDS):
+        with time_limit("identity", ASK_SECONDS):
             found: Sequence[dict[str, Any] | None] = self._service.identity.members_of(requests)
         return found
 
     def identifiers(self, profile: str) -> list[list[str]]:
         """What a profile is known by."""
-        with _limit("profile", LONG_SECONDS):
+        with time_limit("profile", LONG_SECONDS):
             view = self._service.profile.show(profile) or {"identity": {}}
         return [[kind, each["value"]] for kind, values in view["identity"].items() for each in values]
 
     def forget_quarantined(self, identifiers: list[list[str]]) -> int:
         """collector.forget_quarantined."""
-        with _limit("collector", LONG_SECONDS):
+        with time_limit("collector", LONG_SECONDS):
             return int(self._service.collector.forget_quarantined(identifiers))
-
-
-def _limit(who: str, seconds: float) -> eventlet.Timeout:
-    return eventlet.Timeout(seconds, Unavailable(f"{who} did not answer within {seconds:g} s"))
 
 
 class PrivacyService(Service):
@@ -150,7 +147,7 @@ class PrivacyService(Service):
         if not person or not person["profile"]:
             raise SamlaError(f"there is no profile {profile}")
         at = person["profile"]
-        with _limit("another service", LONG_SECONDS):
+        with time_limit("another service", LONG_SECONDS):
             return {
                 "exported_at": self.runtime.clock.now_ms(),
                 **self.profile.everything(at),

@@ -8,13 +8,12 @@ import orjson
 from bson.binary import Binary
 from pymongo import ASCENDING, UpdateOne
 from pymongo.database import Database
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from services.privacy.domain.consents import State
 from services.privacy.domain.erasure import Request, Step
 from shared.errors import SamlaError
 from shared.keyring import ORDINARY, Keyring, Sealed, Sealing
+from shared.mongo import BESIDE, make_collection, pages
 from shared.transaction import Transaction
 
 PLACE: Final = "consents"
@@ -26,15 +25,13 @@ class ConsentStore:
     """Consents. With `beside`, others beside the live ones: a rebuild's."""
 
     def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
-        options: dict[str, Any] = (
-            {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
-        )
+        options = BESIDE if beside else {}
         self.consents = db.get_collection("consents_rebuilt" if beside else "consents", **options)
         self._keyring = keyring
 
     def setup(self) -> None:
         """Makes the collection."""
-        self.consents.create_index([("changed", ASCENDING)], name="changed", sparse=True)
+        make_collection(self.consents)
 
     def load(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, State]:
         """Subject -> consents, of those that have said anything."""
@@ -66,17 +63,9 @@ class ConsentStore:
 
     def rows(self, session: Any = None) -> Iterator[tuple[str, bytes]]:
         """(id, content) of every document, opened: what a digest is made of."""
-        page: list[Any] = []
-        for doc in self.consents.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
-            page.append(doc)
-            if len(page) == PAGE:
-                yield from self._contents(page)
-                page = []
-        yield from self._contents(page)
-
-    def _contents(self, page: list[Any]) -> Iterator[tuple[str, bytes]]:
-        for subject, state in self._opened(page).items():
-            yield subject, orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+        for page in pages(self.consents.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING), PAGE):
+            for subject, state in self._opened(page).items():
+                yield subject, orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
 
 
 class RequestStore:
@@ -104,14 +93,12 @@ class RequestStore:
             raise SamlaError(f"there is no request {identity}")
         return _request(doc)
 
-    def move(self, request: Request, within: Transaction | None = None, **sealed: bytes | None) -> bool:
+    def move(self, request: Request, within: Transaction, **sealed: bytes | None) -> bool:
         """Replaces a request that still is what it was; whether it was. `sealed`: what is kept with it."""
         fields = {name: value for name, value in _document(request).items() if name not in ("_id", "turn")}
         fields |= {name: Binary(value) if value is not None else None for name, value in sealed.items()}
         chosen = {"_id": request.id, "turn": request.turn}
-        done = self._requests.update_one(
-            chosen, {"$set": fields, "$inc": {"turn": 1}}, session=within.session if within else None
-        )
+        done = self._requests.update_one(chosen, {"$set": fields, "$inc": {"turn": 1}}, session=within.session)
         return done.matched_count == 1
 
     def kept(self, identity: str) -> bytes | None:

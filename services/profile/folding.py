@@ -1,14 +1,15 @@
 """From tracking events to states, from identity's decisions to whose they are, and what is told of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from contracts import identity
+from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
 from contracts.profile import CHANGED, EVERYTHING, MERGED
 from contracts.streams import PROFILE, TRACKING
-from services.profile.domain.state import FOLD_VERSION, empty, merge, names_of, state_of
+from services.profile.domain.state import FOLD_VERSION, add, names_of, state_of
 from services.profile.store import CLASSES, ProfileStore, States, Subject
 from shared.consumer import Finish, Output
 from shared.errors import Poison
@@ -18,8 +19,6 @@ from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
 from shared.transaction import Transaction
 
 SERVICE: Final = "profile"
-SUBJECTS_ERASED: Final = "privacy.subjects_erased.v1"
-COMPLETED: Final = "privacy.erasure_completed.v1"
 REREAD: Final = 500
 
 
@@ -70,7 +69,7 @@ class Folding:
         if known is not None and known.version != FOLD_VERSION:
             return self._again(last)
         have = known.states if known else {}
-        return {cls: merge(have.get(cls) or empty(), state) for cls, state in delta.items()}
+        return add({cls: have[cls] for cls in delta if cls in have}, delta)
 
     def _again(self, last: Event) -> States:
         """A subject's states by today's fold: all of its events so far, from the log."""
@@ -80,8 +79,7 @@ class Folding:
             at = page[-1].position
             chosen = [event for event in page if event.position <= last.position]
             for delta in deltas_of(self._keyring, chosen).values():
-                for cls, state in delta.items():
-                    states[cls] = merge(states.get(cls) or empty(), state)
+                add(states, delta)
             if at >= last.position:
                 break
         return states
@@ -93,26 +91,16 @@ class Folding:
         events = [each for each in events if each.type in (identity.CREATED, identity.ATTACHED, identity.MERGED)]
 
         def finish(within: Transaction) -> list[Output]:
-            named = {str(event.data[name]) for event in events for name in _NAMING if name in event.data}
-            gone = self._keyring.fenced(named, within)
+            gone = self._keyring.fenced(named_in(events), within)
             told: dict[str, tuple[set[str], list[Event]]] = {}
             merges: list[NewEvent] = []
-            owners: dict[str, str] = {}
-            for event in events:
-                if gone.intersection(str(event.data[name]) for name in _NAMING if name in event.data):
-                    continue
-                if event.type in (identity.CREATED, identity.ATTACHED):
-                    owners[str(event.data["subject"])] = str(event.data["profile"])
-                else:
-                    self._store.give(owners, within)
-                    owners = {}
-                    self._store.merge(str(event.data["profile"]), str(event.data["into"]), within)
-                    merges.append(_merged(event))
+            for event in regroup(self._store, events, gone, within):
                 # The last fact about a person in a batch stands for those before it.
-                whose = str(event.data.get("into", event.data["profile"]))
+                if event.type == identity.MERGED:
+                    merges.append(_merged(event))
+                    told.pop(event.text("profile"), None)
+                whose = event.text("into" if event.type == identity.MERGED else "profile")
                 told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
-                told.pop(str(event.data["profile"]) if "into" in event.data else "", None)
-            self._store.give(owners, within)
             return [(PROFILE, merges), *self._changes(told, within)]
 
         return finish if events else None
@@ -121,11 +109,11 @@ class Folding:
 
     def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops the states of erased people; again at the end, for what was under way."""
-        erasures = [event for event in events if event.type in (SUBJECTS_ERASED, COMPLETED)]
+        erasures = [event for event in events if event.type in (SUBJECTS_ERASED, ERASURE_COMPLETED)]
 
         def finish(within: Transaction) -> list[Output]:
             for event in erasures:
-                self._store.erase(_texts(event, "subjects"), _texts(event, "profiles"), within)
+                self._store.erase(event.texts("subjects"), event.texts("profiles"), within)
             return []
 
         return finish if erasures else None
@@ -152,6 +140,34 @@ class Folding:
 _NAMING: Final = ("profile", "subject", "into")
 
 
+def named_in(events: Sequence[Event]) -> set[str]:
+    """The subjects and profiles that identity's events are about."""
+    return {str(event.data[name]) for event in events for name in _NAMING if name in event.data}
+
+
+def regroup(
+    store: ProfileStore, events: Sequence[Event], gone: Collection[str], within: Transaction | None = None
+) -> list[Event]:
+    """Gives subjects to people and merges people, in identity's order; the events that were followed: not
+    those about who is `gone`."""
+    owners: dict[str, str] = {}
+    followed = []
+    for event in events:
+        if not named_in([event]).isdisjoint(gone):
+            continue
+        if event.type in (identity.CREATED, identity.ATTACHED):
+            owners[event.text("subject")] = event.text("profile")
+        elif event.type == identity.MERGED:
+            store.give(owners, within)
+            owners = {}
+            store.merge(event.text("profile"), event.text("into"), within)
+        else:
+            continue
+        followed.append(event)
+    store.give(owners, within)
+    return followed
+
+
 def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, States]:
     """Subject -> what these events add to its states. Raises Poison where a body is not what it should be."""
     deltas: dict[str, States] = {}
@@ -159,8 +175,7 @@ def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, States]:
         holding = [event for event in events if cls in event.sealed]
         for event, body in zip(holding, open_events(keyring, holding, cls), strict=True):
             if body is not None:
-                have = deltas.setdefault(event.subject, {})
-                have[cls] = merge(have.get(cls) or empty(), _state(body, event))
+                add(deltas.setdefault(event.subject, {}), {cls: _state(body, event)})
     return deltas
 
 
@@ -202,8 +217,3 @@ def _merged(event: Event) -> NewEvent:
         causes=latest_causes(event.causes, {event.place: event.position}),
         correlation=event.correlation,
     )
-
-
-def _texts(event: Event, field: str) -> list[str]:
-    found: Any = event.data.get(field) or []
-    return [str(each) for each in found]

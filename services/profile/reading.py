@@ -58,10 +58,10 @@ class Reading:
 
     def show(self, profile: str, as_of: int | None, sensitive: bool) -> dict[str, Any] | None:
         """A profile's four parts: as of now, or of what had happened by an instant (ms)."""
-        at = self._store.merged_into([profile]).get(profile, profile)
-        subjects = self._store.of_profiles([at]).get(at)
+        subjects = self._subjects(profile)
         if not subjects:
             return None
+        at = str(subjects[0].profile)
         if as_of is None:
             states = [each.states[ORDINARY] for each in subjects if ORDINARY in each.states]
             special = [each.states[SENSITIVE] for each in subjects if SENSITIVE in each.states]

@@ -4,12 +4,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts import identity
 from contracts.streams import IDENTITY, TRACKING
-from services.profile.domain.state import empty, merge
-from services.profile.folding import deltas_of
+from services.profile.domain.state import add
+from services.profile.folding import deltas_of, named_in, regroup
 from services.profile.store import ProfileStore, States
-from shared.eventlog import Event
 from shared.rebuild import Rows, Tools, Upto, run
 
 MOST_IN_MEMORY: Final = 20_000
@@ -53,9 +51,7 @@ def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
     for page in tools.events(TRACKING, upto):
         count += len(page)
         for subject, delta in deltas_of(tools.keyring, page).items():
-            have = gathered.setdefault(subject, {})
-            for cls, state in delta.items():
-                have[cls] = merge(have.get(cls) or empty(), state)
+            add(gathered.setdefault(subject, {}), delta)
         if len(gathered) > MOST_IN_MEMORY:
             _write(store, tools, gathered)
             gathered = {}
@@ -71,8 +67,7 @@ def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> No
         gone = tools.keyring.fenced(page)
         living = [each for each in page if each not in gone]
         for subject, known in store.load(living).items():
-            for cls, state in known.states.items():
-                gathered[subject][cls] = merge(gathered[subject].get(cls) or empty(), state)
+            add(gathered[subject], known.states)
         store.save({each: gathered[each] for each in living})
 
 
@@ -80,25 +75,8 @@ def _follow_identity(store: ProfileStore, tools: Tools, upto: Upto) -> int:
     count = 0
     for page in tools.events(IDENTITY, upto):
         count += len(page)
-        _follow(store, tools, page)
+        regroup(store, page, tools.keyring.fenced(named_in(page)))
     return count
-
-
-def _follow(store: ProfileStore, tools: Tools, page: list[Event]) -> None:
-    named = {str(event.data[name]) for event in page for name in ("profile", "subject", "into") if name in event.data}
-    gone = tools.keyring.fenced(named)
-    owners: dict[str, str] = {}
-    for event in page:
-        data = event.data
-        if gone.intersection(str(data[name]) for name in ("profile", "subject", "into") if name in data):
-            continue
-        if event.type in (identity.CREATED, identity.ATTACHED):
-            owners[str(data["subject"])] = str(data["profile"])
-        elif event.type == identity.MERGED:
-            store.give(owners)
-            owners = {}
-            store.merge(str(data["profile"]), str(data["into"]))
-    store.give(owners)
 
 
 if __name__ == "__main__":

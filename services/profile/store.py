@@ -4,19 +4,18 @@ A state's document is written by the fold and by what follows from identity alik
 whoever is second sees what the first has written (docs/decisions/0002-sealed-projections.md).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 from bson.binary import Binary
 from pymongo import ASCENDING, UpdateMany, UpdateOne
 from pymongo.database import Database
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from services.profile.domain.state import FOLD_VERSION, State
 from shared.errors import Poison
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed, Sealing
+from shared.mongo import BESIDE, pages
 from shared.transaction import Transaction
 
 PLACE: Final = "state"
@@ -44,10 +43,7 @@ class ProfileStore:
 
     def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
         end = "_rebuilt" if beside else ""
-        # Beside, nothing is durable before it is put in place; so it must be read as it was written.
-        options: dict[str, Any] = (
-            {"write_concern": WriteConcern(w=1), "read_concern": ReadConcern("local")} if beside else {}
-        )
+        options = BESIDE if beside else {}
         self.states = db.get_collection(f"states{end}", **options)
         self.merges = db.get_collection(f"merges{end}", **options)
         self._keyring = keyring
@@ -127,11 +123,6 @@ class ProfileStore:
         gone = {"$or": [{"_id": {"$in": list(profiles)}}, {"into": {"$in": list(profiles)}}]}
         self.merges.delete_many(gone, session=within.session)
 
-    def having_states(self, subjects: Collection[str], within: Transaction) -> set[str]:
-        """Those of the subjects that have a state."""
-        chosen = {"_id": {"$in": list(subjects)}, "s": {"$exists": True}}
-        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=within.session)}
-
     # Reading
 
     def of_profiles(self, profiles: Collection[str]) -> dict[str, list[Subject]]:
@@ -181,7 +172,7 @@ class ProfileStore:
 
     def rows(self, session: Any = None) -> Iterator[tuple[str, bytes]]:
         """(id, content) of every document, opened, in a fixed order: what a digest is made of."""
-        for page in _pages(self.states.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING)):
+        for page in pages(self.states.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING), PAGE):
             for subject in self.opened(page).values():
                 content = {"profile": subject.profile, "version": subject.version, "states": subject.states}
                 yield f"state {subject.id}", orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
@@ -192,13 +183,3 @@ class ProfileStore:
         """Puts other states in these ones' place."""
         for mine, theirs in ((self.states, other.states), (self.merges, other.merges)):
             theirs.rename(mine.name, dropTarget=True)
-
-
-def _pages(documents: Iterable[Any]) -> Iterator[list[Any]]:
-    page = []
-    for doc in documents:
-        page.append(doc)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    yield page

@@ -9,6 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
+from contracts.profile import CHANGED as PROFILE_CHANGED
+from contracts.profile import MERGED as PROFILE_MERGED
 from contracts.segmentation import ENTERED, LEFT
 from contracts.streams import SEGMENTATION
 from services.segmentation.domain.definition import Facts, depends_on, evaluate
@@ -24,10 +27,6 @@ from shared.keyring import Keyring
 from shared.transaction import Transaction, Transactor
 
 SERVICE: Final = "segmentation"
-PROFILE_CHANGED: Final = "profile.changed.v1"
-PROFILE_MERGED: Final = "profile.merged.v1"
-SUBJECTS_ERASED: Final = "privacy.subjects_erased.v1"
-COMPLETED: Final = "privacy.erasure_completed.v1"
 PAGE: Final = 200
 
 AskFacts = Callable[[list[str]], Mapping[str, Any]]
@@ -68,11 +67,7 @@ class Evaluating:
     def follow(self, events: Sequence[Event], ask: AskFacts) -> Finish | None:
         """Evaluates the profiles that have changed, for the segments that depend on what has."""
         changed = self._changed(events)
-        merges = [
-            (event, str(event.data["from"]), str(event.data["into"]))
-            for event in events
-            if event.type == PROFILE_MERGED
-        ]
+        merges = [(event, event.text("from"), event.text("into")) for event in events if event.type == PROFILE_MERGED]
         segments = self._store.all()
         depends = {each.id: depends_on(each.definition) for each in segments}
         asked = {profile: concerned(segments, depends, names) for profile, (names, _) in changed.items()}
@@ -109,7 +104,7 @@ class Evaluating:
         for event, body in zip(saying, open_events(self._keyring, saying), strict=True):
             if body is not None:
                 names: Any = body["names"]
-                have = changed.setdefault(str(event.data["profile"]), (set(), []))
+                have = changed.setdefault(event.text("profile"), (set(), []))
                 have[0].update(names)
                 have[1].append(event)
         return changed
@@ -152,12 +147,13 @@ class Evaluating:
 
     def fill(self, scan: Scan, ask: AskFacts) -> bool:
         """Goes on looking through history for new segments, and emptying deleted ones; whether there is more."""
-        for segment in self._store.being_changed():
+        segments = self._store.being_changed()
+        for segment in segments:
             if segment.deleted:
                 self._empty_page(segment)
             else:
                 self._fill_page(segment, scan, ask)
-        return bool(self._store.being_changed())
+        return bool(segments)
 
     def _fill_page(self, segment: Segment, scan: Scan, ask: AskFacts) -> None:
         page = scan(segment.after, PAGE)
@@ -215,10 +211,10 @@ class Evaluating:
     def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops erased people's memberships; again at the end, for what was under way."""
         profiles = [
-            str(each)
+            each
             for event in events
-            if event.type in (SUBJECTS_ERASED, COMPLETED)
-            for each in _list(event.data.get("profiles"))
+            if event.type in (SUBJECTS_ERASED, ERASURE_COMPLETED)
+            for each in event.texts("profiles")
         ]
 
         def finish(within: Transaction) -> list[Output]:
@@ -284,7 +280,3 @@ def _event(kind: str, segment: Segment, profile: str, cause: Cause, now: int) ->
         causes=cause.causes,
         correlation=cause.correlation,
     )
-
-
-def _list(value: Any) -> list[Any]:
-    return value or []

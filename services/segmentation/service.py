@@ -12,10 +12,11 @@ from services.segmentation.domain.membership import Segment
 from services.segmentation.evaluating import Evaluating
 from services.segmentation.store import SegmentationStore
 from shared.consumer import Finish
-from shared.errors import SamlaError, Unavailable
+from shared.errors import SamlaError
 from shared.eventlog import Event
 from shared.keyring import new_id
 from shared.policy import POLICY
+from shared.rpc import time_limit
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import subscribe, ticker
@@ -72,12 +73,12 @@ class SegmentationService(Service):
             eventlet.sleep(0)
 
     def _facts(self, profiles: list[str]) -> dict[str, Any]:
-        with eventlet.Timeout(ASK_SECONDS, Unavailable("profile did not answer")):
+        with time_limit("profile", ASK_SECONDS):
             found: dict[str, Any] = self.profile.facts(profiles)
         return found
 
     def _scan(self, after: str, limit: int) -> dict[str, Any]:
-        with eventlet.Timeout(ASK_SECONDS, Unavailable("profile did not answer")):
+        with time_limit("profile", ASK_SECONDS):
             found: dict[str, Any] = self.profile.scan(after, limit)
         return found
 

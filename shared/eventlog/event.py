@@ -2,9 +2,12 @@
 
 import hashlib
 import zlib
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
+
+from shared.errors import Poison
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,18 @@ class Event(NewEvent, frozen=True, kw_only=True):
         """`stream:partition`, the key used in `causes`."""
         return f"{self.stream}:{self.partition}"
 
+    def text(self, field: str) -> str:
+        """A text of `data`. Raises Poison where there is none."""
+        value = self.data.get(field)
+        if not isinstance(value, str):
+            raise Poison(f"event {self.id} is no {self.type}: {field} is missing")
+        return value
+
+    def texts(self, field: str) -> list[str]:
+        """A list of texts of `data`; empty where there is none."""
+        found: Any = self.data.get(field) or []
+        return [str(each) for each in found]
+
 
 class Appended(NamedTuple):
     """Where an event stands after an append; a duplicate gives the place of the first."""
@@ -73,6 +88,15 @@ def latest_causes(*causes: dict[str, int]) -> dict[str, int]:
             if position > merged.get(place, 0):
                 merged[place] = position
     return merged
+
+
+def fair_shares(after: Mapping[int, int], limit: int, read: Callable[[int, int, int], list[Event]]) -> list[Event]:
+    """Up to `limit` events behind several positions (partition -> position): what one partition leaves of its
+    share is the others'. `read` takes a partition, a position and a limit."""
+    events: list[Event] = []
+    for waiting, (partition, position) in zip(range(len(after), 0, -1), sorted(after.items()), strict=True):
+        events += read(partition, position, max(1, (limit - len(events)) // waiting))
+    return events
 
 
 def without_repeats(events: list[NewEvent]) -> dict[str, NewEvent]:

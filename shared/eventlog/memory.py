@@ -1,10 +1,11 @@
 """The event log in memory: the twin that tests and models run on."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from contracts.streams import STREAMS
 from shared.errors import SubjectsFenced
-from shared.eventlog.event import Appended, Event, NewEvent, partition_of
+from shared.eventlog.event import Appended, Event, NewEvent, fair_shares, partition_of
 from shared.eventlog.mongo import Fences, no_fences
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.memory import MemoryTransactor
@@ -85,10 +86,7 @@ class MemoryEventLog:
 
     def read_behind(self, stream: str, after: Mapping[int, int], limit: int) -> list[Event]:
         """Events behind several positions."""
-        events: list[Event] = []
-        for waiting, (partition, position) in zip(range(len(after), 0, -1), sorted(after.items()), strict=True):
-            events += self.read(stream, partition, position, max(1, (limit - len(events)) // waiting))
-        return events
+        return fair_shares(after, limit, partial(self.read, stream))
 
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""

@@ -7,18 +7,19 @@ inserts, which makes appenders of one partition follow one another (DESIGN law 3
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bson.int64 import Int64
 from pymongo import ASCENDING, MongoClient, UpdateOne
-from pymongo.collection import Collection
+from pymongo.collection import Collection as Table
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from contracts.streams import STREAMS
 from shared.errors import SamlaError, SubjectsFenced, Unavailable
-from shared.eventlog.event import Appended, Event, NewEvent, partition_of, without_repeats
+from shared.eventlog.event import Appended, Event, NewEvent, fair_shares, partition_of, without_repeats
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.mongo import Document
 from shared.transaction import Again, Transaction, Transactor
@@ -54,8 +55,8 @@ class MongoEventLog:
         upcasters: Upcasters = UPCASTERS,
     ) -> None:
         self._db: Database[Any] = client.get_database(database, read_concern=ReadConcern("majority"))
-        self._events_of: dict[str, Collection[Any]] = {stream: self._db[stream] for stream in streams}
-        self._counters: Collection[Any] = self._db["counters"]
+        self._events_of: dict[str, Table[Any]] = {stream: self._db[stream] for stream in streams}
+        self._counters: Table[Any] = self._db["counters"]
         self._transactor = transactor
         self._fences = fences
         self._streams = dict(streams)
@@ -213,10 +214,7 @@ class MongoEventLog:
             few = self._events(stream, {"$or": ranges}, min(limit, FEW))
             if len(few) < min(limit, FEW):
                 return few
-        events: list[Event] = []
-        for waiting, (partition, position) in zip(range(len(after), 0, -1), sorted(after.items()), strict=True):
-            events += self.read(stream, partition, position, max(1, (limit - len(events)) // waiting))
-        return events
+        return fair_shares(after, limit, partial(self.read, stream))
 
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""

@@ -6,12 +6,11 @@ from typing import Any, Final
 import msgspec
 
 from contracts.activation import ENTERED, LEFT
+from contracts.segmentation import ENTERED as ENTERED_TYPE
+from contracts.segmentation import LEFT as LEFT_TYPE
 from services.activation.domain.delivery import Delivery
 from shared.errors import Poison
 from shared.eventlog.event import derive_id
-
-ENTERED_TYPE: Final = "segmentation.entered.v1"
-LEFT_TYPE: Final = "segmentation.left.v1"
 
 SILENT: Final = frozenset({"merged", "erased"})
 """Reasons that are no news to a destination: two profiles were found to be one person, who was in before

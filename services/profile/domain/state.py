@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from shared.facts import MINUTE_MS, minor_digits
+
 FOLD_VERSION: Final = 1
-MINUTE_MS: Final = 60_000
 
 State = dict[str, Any]
 Body = Mapping[str, Any]
@@ -25,19 +26,6 @@ OPINION_KEYS: Final = ("question", "survey_id", "survey", "product_id", "product
 OPINION_FIELDS: Final = ("answer", "rating", "score", "review_body", "comment", "question", "survey", "product_id")
 MONEY: Final = ("revenue", "total", "value", "amount")
 """Where an event says what it was worth; the first that is there counts."""
-MINOR_DIGITS: Final = {
-    "JPY": 0,
-    "KRW": 0,
-    "VND": 0,
-    "CLP": 0,
-    "ISK": 0,
-    "UGX": 0,
-    "BHD": 3,
-    "KWD": 3,
-    "OMR": 3,
-    "TND": 3,
-}
-"""Digits of a currency's minor unit, where it is not two (ISO 4217)."""
 MOST_MINOR: Final = 10**15
 
 
@@ -87,7 +75,7 @@ def _money(properties: Mapping[str, Any], time: int) -> dict[str, dict[str, int]
 def minor_units(amount: object, currency: str) -> int | None:
     """An amount in the currency's minor unit (cents), rounded half to even; None where it is no amount."""
     try:
-        exact = Decimal(str(amount)).scaleb(MINOR_DIGITS.get(currency, 2))
+        exact = Decimal(str(amount)).scaleb(minor_digits(currency))
         minor = int(exact.to_integral_value())
     except (InvalidOperation, ValueError, OverflowError):
         return None
@@ -104,6 +92,13 @@ def merge(into: State, more: State) -> State:
         for key, value in more[part].items():
             have[key] = join(have[key], value) if key in have else value
     return into
+
+
+def add(states: dict[str, State], more: Mapping[str, State]) -> dict[str, State]:
+    """`merge` for states by class of data: all of `more` in `states` (which is changed)."""
+    for cls, state in more.items():
+        states[cls] = merge(states.get(cls) or empty(), state)
+    return states
 
 
 def merged(states: Iterable[State]) -> State:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shared.errors import SamlaError
-from shared.facts import MINUTE_MS, best
+from shared.facts import MINUTE_MS, best, minor_digits
 from shared.policy import Policy
 
 Definition = Mapping[str, Any]
@@ -24,20 +24,6 @@ UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 6
 WITHIN: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 DEEPEST: Final = 10
 MOST_CONDITIONS: Final = 100
-MINOR: Final = 100
-"""Sums are kept in minor units; for currencies of another kind see MINOR_OF."""
-MINOR_OF: Final = {
-    "JPY": 1,
-    "KRW": 1,
-    "VND": 1,
-    "CLP": 1,
-    "ISK": 1,
-    "UGX": 1,
-    "BHD": 1000,
-    "KWD": 1000,
-    "OMR": 1000,
-    "TND": 1000,
-}
 
 
 class Answer(NamedTuple):
@@ -238,7 +224,7 @@ def _minutes(definition: Definition, facts: Facts, what: str) -> tuple[Mapping[s
     if what == "count":
         return (event[3] if event else {}), 1
     currency = definition["currency"].upper()
-    return (event[4].get(currency, {}) if event else {}), MINOR_OF.get(currency, MINOR)
+    return (event[4].get(currency, {}) if event else {}), 10 ** minor_digits(currency)
 
 
 def _windowed(bounds: Mapping[Any, float], minutes: Mapping[str, int], window: int, now: int) -> Answer:
