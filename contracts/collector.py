@@ -32,6 +32,13 @@ class SourceRow(Schema):
     party = fields.String(required=True, validate=validate.OneOf(PARTIES))
     enabled = fields.Boolean(required=True)
     created = fields.Integer(required=True, strict=True)
+    ip = fields.String(required=True, metadata={"description": "of IP addresses: keep, truncate or drop"})
+    bots = fields.String(required=True, metadata={"description": "messages of bots: set_aside or keep"})
+    rate = fields.Integer(required=True, metadata={"unit": "events a second and edge; 0: no limit"})
+    last_seen = fields.Integer(metadata={"unit": "ms since 1970 UTC; 0: never"})
+    events = fields.Integer(metadata={"description": "messages taken in"})
+    errors = fields.Integer(metadata={"description": "messages set aside"})
+    refused = fields.Integer(metadata={"description": "requests refused"})
 
 
 class QuarantineRow(Schema):
@@ -49,6 +56,8 @@ RPCS: Final[dict[str, str]] = {
     "create_source": "(name, party) -> {source, name, party, write_key}; the key is shown once",
     "sources": "() -> [SourceRow], oldest first",
     "disable_source": "(source) -> SourceRow",
+    "change_source": "(source, {enabled?, ip?, bots?, rate?}) -> SourceRow",
+    "rotate_key": "(source, overlap_hours) -> {source, write_key, old_until}; the old keys are good until then",
     "quarantine_counts": "() -> [{source, reason, count}]",
     "quarantine_list": "(source?, reason?, limit?) -> [QuarantineRow], latest first",
     "quarantine_show": "(id) -> {..., message}: what was sent, opened",

@@ -64,6 +64,11 @@ class Body(Schema):
     integrations = fields.Dict(required=True)
     group_id = fields.Raw(required=True, allow_none=True)
     consent = fields.Dict(keys=fields.String(), values=fields.Boolean(), metadata={"description": "category -> agreed"})
+    client = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={"description": "browser, os, device, bot: what the user agent says, as far as it is known"},
+    )
     gpc = fields.Boolean(metadata={"description": "Sec-GPC: 1 was said: no sale, no sharing, no ads"})
     set_aside = fields.List(
         fields.List(fields.String()), metadata={"description": "[kind, reason] of identifiers that are nobody's"}

@@ -9,23 +9,29 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import parse_qsl
 
 import orjson
 import structlog
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pymongo.errors import PyMongoError
 
 from contracts.tracking import KINDS
+from services.collector import answers
+from services.collector.activity import Activity, ActivityStore
+from services.collector.answers import JSON, Receive, Scope, Send
 from services.collector.domain import decode
+from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch, Refused
 from services.collector.domain.intake import Intake, take_in
-from services.collector.domain.normalize import Arrival
+from services.collector.domain.normalize import BOT, Arrival
+from services.collector.domain.pixel import GIF, message_of, rudder_config, segment_settings
+from services.collector.domain.source import Limits, Source
 from services.collector.sources import SourceTable
-from services.collector.store import QuarantineStore, Source, SourceStore
+from services.collector.store import QuarantineStore, SourceStore
 from services.collector.writer import Appender, Outcome, Work, Writer
 from shared import logs
 from shared.config import Settings
@@ -36,32 +42,19 @@ from shared.runtime import Runtime
 
 SINGLE: Final = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS}
 """Path -> kind; /v1/t is what the browser SDK sends for track."""
-BATCH: Final = frozenset({"/v1/batch", "/v1/import", "/v1/b"})
+BATCH: Final = frozenset({"/v1/batch", "/v1/import", "/v1/b", "/beacon/v1/batch"})
+PIXELS: Final = {f"/pixel/v1/{kind}": kind for kind in ("track", "page")}
 SDK_METRICS: Final = "/v1/m"
 PROJECTS: Final = "/v1/projects/"
-RETRY_SECONDS: Final = b"2"
+SOURCE_CONFIG: Final = "/sourceConfig"
+QUIET: Final = frozenset({BOT})
+"""Codes of what is set aside although its sender did nothing wrong: it is not told as an error."""
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than SDKs and proxies keep an idle connection: who closes it first must be them, or a request is sent
 into a connection that is just being closed."""
 SWITCH_SECONDS: Final = 0.001
 """How long a thread may keep the interpreter while another waits: the writer must not starve."""
 
-REQUESTS: Final = Counter("samla_collector_requests_total", "Requests by answer", ["status"])
-
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-CORS: Final[Headers] = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"Retry-After, X-RateLimit-Reset, X-Correlation-Id"),
-]
-PREFLIGHT: Final[Headers] = [
-    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-    (b"access-control-max-age", b"86400"),
-]
-JSON: Final = (b"content-type", b"application/json")
 DONE: Final = b'{"success":true}'
 
 logger = structlog.get_logger("samla.edge")
@@ -75,6 +68,8 @@ class Edge:
         self._runtime: Runtime | None = None
         self._writer: Writer | None = None
         self._sources: SourceTable | None = None
+        self._activity: Activity | None = None
+        self._limits = Limits()
         self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
 
     def _open(self) -> None:
@@ -91,7 +86,9 @@ class Edge:
         quarantine.setup()
         self._writer = Writer(Appender(runtime.log, runtime.keyring, quarantine), self._tell)
         self._writer.start()
-        self._sources = SourceTable(sources.by_key)
+        self._activity = Activity(ActivityStore(runtime.db))
+        self._activity.start()
+        self._sources = SourceTable(lambda: sources.by_key(runtime.clock.now_ms()))
         self._runtime = runtime
         logger.info("open", port=self._settings.collector_port)
         return None
@@ -108,7 +105,7 @@ class Edge:
             await self._route(scope, receive, send)
         except Exception as error:
             logger.error("a request failed", error=type(error).__name__)
-            await _refuse(send, Refused(500, "internal", "the request failed within; it may be sent again"))
+            await answers.refuse(send, Refused(500, "internal", "the request failed within; it may be sent again"))
         return None
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -125,6 +122,8 @@ class Edge:
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.stop(seconds=20)
+        if self._activity is not None:
+            self._activity.stop()
         if self._runtime is not None:
             self._runtime.close()
 
@@ -134,31 +133,62 @@ class Edge:
         if method == "POST" and (kind or path in BATCH):
             return await self._collect(scope, kind, receive, send)
         if method == "OPTIONS":
-            return await _preflight(scope, send)
+            return await answers.preflight(scope, send)
         if method == "POST" and path == SDK_METRICS:
-            await _body(scope, receive)
-            return await _answer(send, 200, DONE)
+            await answers.body_of(scope, receive)
+            return await answers.plain(send, 200, DONE)
         if method == "GET":
-            return await self._look(path, send)
+            return await self._look(path, scope, send)
         if kind or path in BATCH:
-            return await _refuse(send, Refused(405, "method_not_allowed", "use POST"))
-        return await _refuse(send, Refused(404, "not_found", "there is nothing at this path; see the README"))
+            return await answers.refuse(send, Refused(405, "method_not_allowed", "use POST"))
+        return await answers.refuse(send, Refused(404, "not_found", "there is nothing at this path; see the README"))
 
     # Collecting
 
     async def _collect(self, scope: Scope, kind: str | None, receive: Receive, send: Send) -> None:
         received = time.time_ns() // 1_000_000
-        raw = await _body(scope, receive)
+        raw = await answers.body_of(scope, receive)
         if isinstance(raw, Refused):
-            return await _refuse(send, raw)
+            return await answers.refuse(send, raw)
         headers = dict(scope["headers"])
         found = decoded(raw, kind, headers.get(b"authorization"), scope["query_string"])
         if isinstance(found, Refused):
-            return await _refuse(send, found)
+            return await answers.refuse(send, found)
         batch, write_key, text = found
+        taken = await self._take(batch, write_key, text, received, scope, headers)
+        if isinstance(taken, Refused):
+            return await answers.refuse(send, taken)
+        return await _tell(send, *taken, kind is not None)
+
+    async def _pixel(self, kind: str, scope: Scope, send: Send) -> None:
+        """An image that sends a message: for e-mails and for pages without scripts. It is an image always."""
+        received = time.time_ns() // 1_000_000
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        batch = Batch([message_of(kind, pairs)], {})
+        headers = dict(scope["headers"])
+        taken = await self._take(batch, dict(pairs).get("writeKey"), b"", received, scope, headers)
+        status = taken.status if isinstance(taken, Refused) else _STATUS[taken[0]]
+        if not isinstance(taken, Refused) and taken[0] is Outcome.DURABLE and taken[1].set_aside:
+            status = 400
+        await answers.plain(send, status, GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")])
+
+    async def _take(
+        self,
+        batch: Batch,
+        write_key: str | None,
+        text: bytes,
+        received: int,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+    ) -> tuple[Outcome, Intake, str] | Refused:
+        """From a source's messages to what became of them, and the correlation id."""
         source = await self._source(write_key)
         if isinstance(source, Refused):
-            return await _refuse(send, source)
+            return source
+        if wait := self._limits.wait(source, len(batch.messages), time.monotonic()):
+            self._note(source, received, refused=1)
+            why = f"this source may send {source.rate} events a second"
+            return Refused(429, "rate_limited", why, wait)
         arrival = Arrival(
             received=received,
             party=source.party,
@@ -166,11 +196,20 @@ class Edge:
             gpc=headers.get(b"sec-gpc") == b"1",
             sized=len(text) <= decode.BIGGEST_EVENT,
             exact=not decode.has_long_number(text),
+            sender=sender_of(scope, headers, source),
         )
         intake = take_in(batch, arrival, POLICY, new_id)
         correlation = new_id()
         outcome = await self._written(source, received, correlation, intake, len(text))
-        return await _tell(send, outcome, intake, kind is not None, correlation)
+        if outcome is Outcome.DURABLE:
+            self._note(source, received, events=len(intake.accepted), errors=len(intake.set_aside))
+        else:
+            self._note(source, received, refused=1)
+        return outcome, intake, correlation
+
+    def _note(self, source: Source, now: int, **counts: int) -> None:
+        if self._activity is not None:
+            self._activity.note(source.id, now, **counts)
 
     async def _source(self, write_key: str | None) -> Source | Refused:
         if write_key is None:
@@ -204,14 +243,18 @@ class Edge:
 
     # Looking
 
-    async def _look(self, path: str, send: Send) -> None:
+    async def _look(self, path: str, scope: Scope, send: Send) -> None:
         if path == "/health":
             return await self._health(send)
         if path == "/metrics":
-            return await _answer(send, 200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+            return await answers.plain(send, 200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
         if path.startswith(PROJECTS) and path.endswith("/settings"):
-            return await self._project(path.removeprefix(PROJECTS).removesuffix("/settings"), send)
-        return await _refuse(send, Refused(404, "not_found", "there is nothing at this path; see the README"))
+            return await self._project(path.removeprefix(PROJECTS).removesuffix("/settings"), scope, send)
+        if path.rstrip("/") == SOURCE_CONFIG:
+            return await self._source_config(scope, send)
+        if kind := PIXELS.get(path):
+            return await self._pixel(kind, scope, send)
+        return await answers.refuse(send, Refused(404, "not_found", "there is nothing at this path; see the README"))
 
     async def _health(self, send: Send) -> None:
         try:
@@ -219,17 +262,42 @@ class Edge:
                 raise PyMongoError
             await asyncio.to_thread(self._runtime.ping)
         except PyMongoError:
-            return await _json(send, 503, {"status": "unavailable", "service": "edge"})
-        return await _json(send, 200, {"status": "ok", "service": "edge"})
+            return await answers.as_json(send, 503, {"status": "unavailable", "service": "edge"})
+        return await answers.as_json(send, 200, {"status": "ok", "service": "edge"})
 
-    async def _project(self, write_key: str, send: Send) -> None:
-        """What browser and mobile SDKs fetch at their start; without it they send nothing."""
+    async def _project(self, write_key: str, scope: Scope, send: Send) -> None:
+        """What Segment's browser and mobile SDKs fetch at their start."""
         source = await self._source(write_key)
         if isinstance(source, Refused):
-            return await _refuse(send, source)
-        host = f"127.0.0.1:{self._settings.collector_port}/v1"
-        segment = {"apiKey": write_key, "apiHost": host, "protocol": "http"}
-        return await _json(send, 200, {"integrations": {"Segment.io": segment}, "plan": {}})
+            return await answers.refuse(send, source)
+        headers = dict(scope["headers"])
+        # The SDK sends where it has found us, through whatever stands in between.
+        host = headers.get(b"host", b"").decode("latin-1") or f"127.0.0.1:{self._settings.collector_port}"
+        scheme = headers.get(b"x-forwarded-proto", b"").decode("latin-1") or scope.get("scheme", "http")
+        return await answers.as_json(send, 200, segment_settings(write_key, host, scheme))
+
+    async def _source_config(self, scope: Scope, send: Send) -> None:
+        """What RudderStack's SDKs fetch at their start."""
+        credentials = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        write_key = decode.write_key_of(credentials, {}, dict(parse_qsl(scope["query_string"].decode("latin-1"))))
+        source = await self._source(write_key)
+        if isinstance(source, Refused):
+            return await answers.refuse(send, source)
+        return await answers.as_json(send, 200, rudder_config(source.id, source.name, str(write_key)))
+
+
+def sender_of(scope: Scope, headers: Mapping[bytes, bytes], source: Source) -> Sender:
+    """What the connection says of the person's device: a browser's does, a server's SDK says nothing of it."""
+    if not _BROWSERS_SAY.isdisjoint(headers):
+        client = scope.get("client") or ("",)
+        agent = headers.get(b"user-agent", b"").decode("latin-1")
+        return Sender(str(client[0]), agent, source.ip, source.bots)
+    return Sender(ip_policy=source.ip, bots=source.bots)
+
+
+_BROWSERS_SAY: Final = frozenset({b"origin", b"sec-fetch-mode", b"referer"})
+MOST_FIELDS: Final = 200
+"""Parameters of a pixel's address."""
 
 
 def decoded(
@@ -248,6 +316,7 @@ def decoded(
     return batch if isinstance(batch, Refused) else (batch, write_key, text)
 
 
+_STATUS: Final = {Outcome.DURABLE: 200, Outcome.UNAVAILABLE: 503, Outcome.FAILED: 500}
 _UNAVAILABLE: Final = Refused(503, "unavailable", "nothing was taken in; send it again soon")
 
 
@@ -257,63 +326,21 @@ def _settle(group: list[tuple[Work, Outcome]]) -> None:
             work.waiting.set_result(outcome)
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes | Refused:
-    """The whole body, never more of it than may be."""
-    chunks, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return Refused(400, "cut_off", "the connection was closed in the middle of the body")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > decode.BIGGEST_BODY:
-            return Refused(400, "too_large", f"a request may hold {decode.BIGGEST_BODY} bytes")
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _tell(send: Send, outcome: Outcome, intake: Intake, single: bool, correlation: str) -> None:
+async def _tell(send: Send, outcome: Outcome, intake: Intake, correlation: str, single: bool) -> None:
     extra = [(b"x-correlation-id", correlation.encode())]
     if outcome is Outcome.UNAVAILABLE:
-        return await _refuse(send, _UNAVAILABLE)
+        return await answers.refuse(send, _UNAVAILABLE)
     if outcome is Outcome.FAILED:
-        return await _refuse(send, Refused(500, "internal", f"not written; tell us of {correlation}"))
+        return await answers.refuse(send, Refused(500, "internal", f"not written; tell us of {correlation}"))
     if not intake.set_aside:
-        return await _answer(send, 200, DONE, [JSON, *extra])
-    if single:
+        return await answers.plain(send, 200, DONE, [JSON, *extra])
+    if single and intake.set_aside[0].code not in QUIET:
         [aside] = intake.set_aside
-        return await _refuse(send, Refused(400, aside.code, f"{aside.why} (it is kept in quarantine)"))
+        return await answers.refuse(send, Refused(400, aside.code, f"{aside.why} (it is kept in quarantine)"))
     rows = [
         {"index": each.at, "code": each.code, "message": each.why, "place": each.place} for each in intake.set_aside
     ]
-    return await _answer(send, 200, orjson.dumps({"success": True, "set_aside": rows}), [JSON, *extra])
-
-
-async def _refuse(send: Send, refused: Refused) -> None:
-    headers: Headers = [JSON]
-    if refused.status == 503:
-        headers.append((b"retry-after", RETRY_SECONDS))
-    if refused.status == 401:
-        headers.append((b"www-authenticate", b'Basic realm="samla"'))
-    body = {"success": False, "code": refused.code, "message": refused.message}
-    await _answer(send, refused.status, orjson.dumps(body), headers)
-
-
-async def _json(send: Send, status: int, value: object) -> None:
-    await _answer(send, status, orjson.dumps(value))
-
-
-async def _preflight(scope: Scope, send: Send) -> None:
-    asked = dict(scope["headers"]).get(b"access-control-request-headers", b"authorization, content-type")
-    await _answer(send, 204, b"", [*PREFLIGHT, (b"access-control-allow-headers", asked)])
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:
-    REQUESTS.labels(str(status)).inc()
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*(headers or [JSON]), length, *CORS]})
-    await send({"type": "http.response.body", "body": body})
+    return await answers.plain(send, 200, orjson.dumps({"success": True, "set_aside": rows}), [JSON, *extra])
 
 
 def main() -> int:

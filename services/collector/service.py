@@ -5,22 +5,26 @@ from typing import Any
 from nameko.rpc import rpc
 
 from contracts.streams import TRACKING
+from services.collector.activity import ActivityStore
 from services.collector.store import QuarantineStore, SourceStore
 from shared.errors import SamlaError
 from shared.runtime import Runtime
 from shared.service import Service
 
 MOST_ROWS = 1_000
+MOST_OVERLAP_HOURS = 24 * 365
+_NOTHING = {"last_seen": 0, "events": 0, "errors": 0, "refused": 0}
 
 
 class Stores:
-    """The two collections."""
+    """The collections."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.sources = SourceStore(runtime.db)
         self.sources.setup()
         self.quarantine = QuarantineStore(runtime.db, runtime.keyring)
         self.quarantine.setup()
+        self.activity = ActivityStore(runtime.db)
 
 
 class CollectorService(Service):
@@ -43,12 +47,27 @@ class CollectorService(Service):
     @rpc
     def sources(self) -> list[dict[str, Any]]:
         """All sources, oldest first."""
-        return [each.row() for each in self.store.sources.all()]
+        activity = self.store.activity.all()
+        return [{**each.row(), **activity.get(each.id, _NOTHING)} for each in self.store.sources.all()]
 
     @rpc(expected_exceptions=SamlaError)
     def disable_source(self, source: str) -> dict[str, Any]:
         """The source is refused from now on (the edge looks every few seconds)."""
-        return self.store.sources.disable(source).row()
+        return self.store.sources.change(source, {"enabled": False}).row()
+
+    @rpc(expected_exceptions=SamlaError)
+    def change_source(self, source: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Changes what is done with what a source sends: enabled, ip, bots, rate."""
+        return self.store.sources.change(source, changes).row()
+
+    @rpc(expected_exceptions=SamlaError)
+    def rotate_key(self, source: str, overlap_hours: float = 24) -> dict[str, Any]:
+        """A new write key, told this once; the old ones are good for some hours more."""
+        if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
+            raise SamlaError(f"keys may overlap for 0 to {MOST_OVERLAP_HOURS} hours")
+        now = self.runtime.clock.now_ms()
+        until = now + int(overlap_hours * 3_600_000)
+        return {"source": source, "write_key": self.store.sources.rotate(source, now, until), "old_until": until}
 
     @rpc
     def quarantine_counts(self) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from services.collector.store import Source, hashed
+from services.collector.domain.source import Source
+from services.collector.store import hashed
 
 FRESH_SECONDS: Final = 5.0
 """How soon a source that was disabled is refused; how long a key that nobody has is not looked for again."""

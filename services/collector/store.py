@@ -2,9 +2,9 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 from bson.binary import Binary
@@ -12,8 +12,8 @@ from pymongo import DESCENDING, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from contracts.tracking import PARTIES
 from services.collector.domain.intake import SetAside
+from services.collector.domain.source import Source, checked, named
 from shared.errors import SamlaError
 from shared.keyring import Keyring, Sealed, Sealing, new_id
 from shared.mongo import pages
@@ -24,20 +24,6 @@ WRITE_KEY_BYTES: Final = 24
 PAGE: Final = 500
 
 
-class Source(NamedTuple):
-    """Where data comes from."""
-
-    id: str
-    name: str
-    party: str
-    enabled: bool
-    created: int
-
-    def row(self) -> dict[str, Any]:
-        """As `sources()` shows it."""
-        return {"source": self.id, **{name: getattr(self, name) for name in ("name", "party", "enabled", "created")}}
-
-
 class SourceStore:
     """Sources and the hashes of their write keys; the keys themselves are kept nowhere."""
 
@@ -46,18 +32,22 @@ class SourceStore:
 
     def setup(self) -> None:
         """Makes indexes."""
-        self._sources.create_index("key", unique=True, name="key")
+        self._lift()
+        self._sources.create_index("keys.hash", unique=True, name="keys")
         self._sources.create_index("name", unique=True, name="name")
+
+    def _lift(self) -> None:
+        """Sources that were made when each had one key, for ever."""
+        if "key" in self._sources.index_information():
+            self._sources.drop_index("key")
+        lifted = {"keys": [{"hash": "$key", "until": None}]}
+        self._sources.update_many({"key": {"$exists": True}}, [{"$set": lifted}, {"$unset": "key"}])
 
     def create(self, name: str, party: str, now: int) -> tuple[Source, str]:
         """A new source and its write key."""
-        if party not in PARTIES:
-            raise SamlaError(f"party is one of {', '.join(PARTIES)}")
-        if not 0 < len(name.strip()) <= 100:
-            raise SamlaError("a source has a name, of 100 characters at most")
         key = secrets.token_urlsafe(WRITE_KEY_BYTES)
-        made = Source(new_id()[:16], name.strip(), party, True, now)
-        document = {"_id": made.id, **made._asdict(), "key": hashed(key)}
+        made = Source(new_id()[:16], named(name, party), party, True, now)
+        document = {"_id": made.id, **made._asdict(), "keys": [_held(key)]}
         del document["id"]
         try:
             self._sources.insert_one(document)
@@ -69,13 +59,31 @@ class SourceStore:
         """All, oldest first."""
         return [_source(doc) for doc in self._sources.find().sort("created", 1)]
 
-    def by_key(self) -> dict[str, Source]:
-        """Hash of the write key -> source."""
-        return {doc["key"]: _source(doc) for doc in self._sources.find()}
+    def by_key(self, now: int) -> dict[str, Source]:
+        """Hash of a write key that is still good -> source."""
+        return {
+            key["hash"]: _source(doc)
+            for doc in self._sources.find()
+            for key in doc["keys"]
+            if key["until"] is None or key["until"] > now
+        }
 
-    def disable(self, identity: str) -> Source:
-        """The source, which takes nothing from now on."""
-        found = self._sources.find_one_and_update({"_id": identity}, {"$set": {"enabled": False}}, return_document=True)
+    def change(self, identity: str, changes: Mapping[str, object]) -> Source:
+        """The source with these fields, see domain.source.checked."""
+        fields = checked(changes)
+        return self._changed(identity, {"$set": fields} if fields else {"$setOnInsert": {}})
+
+    def rotate(self, identity: str, now: int, until: int) -> str:
+        """A new write key; those before it are good until then (ms), and no longer than they were."""
+        key = secrets.token_urlsafe(WRITE_KEY_BYTES)
+        ends = {"$min": [{"$ifNull": ["$$key.until", until]}, until]}
+        living = {"$filter": {"input": "$keys", "as": "key", "cond": _good("$$key.until", now)}}
+        ending = {"$map": {"input": living, "as": "key", "in": {"hash": "$$key.hash", "until": ends}}}
+        self._changed(identity, [{"$set": {"keys": {"$concatArrays": [ending, [_held(key)]]}}}])
+        return key
+
+    def _changed(self, identity: str, step: Any) -> Source:
+        found = self._sources.find_one_and_update({"_id": identity}, step, return_document=True)
         if found is None:
             raise SamlaError(f"there is no source {identity}: see `samla source list`")
         return _source(found)
@@ -86,8 +94,17 @@ def hashed(write_key: str) -> str:
     return hashlib.sha256(write_key.encode(errors="replace")).hexdigest()
 
 
+def _held(write_key: str) -> dict[str, Any]:
+    return {"hash": hashed(write_key), "until": None}
+
+
+def _good(until: str, now: int) -> dict[str, Any]:
+    return {"$or": [{"$eq": [until, None]}, {"$gt": [until, now]}]}
+
+
 def _source(doc: dict[str, Any]) -> Source:
-    return Source(doc["_id"], doc["name"], doc["party"], doc["enabled"], int(doc["created"]))
+    given = {name: doc[name] for name in Source._fields if name in doc}
+    return Source(**{**given, "id": doc["_id"], "created": int(doc["created"])})
 
 
 class QuarantineStore:

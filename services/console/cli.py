@@ -61,13 +61,47 @@ def source_create(
 @source.command("list")
 def source_list(as_json: AsJson = False) -> None:
     """All sources."""
-    show.table(ask("collector", "sources"), ["source", "name", "party", "enabled"], as_json)
+    show.table(
+        ask("collector", "sources"),
+        ["source", "name", "party", "enabled", "ip", "bots", "rate", "events", "errors", "refused", "last_seen"],
+        as_json,
+    )
 
 
 @source.command("disable")
 def source_disable(source: str) -> None:
     """From now on the source's events are refused with 404."""
     ask("collector", "disable_source", source)
+
+
+@source.command("enable")
+def source_enable(source: str) -> None:
+    """The source's events are taken again."""
+    ask("collector", "change_source", source, {"enabled": True})
+
+
+@source.command("set")
+def source_set(
+    source: str,
+    ip: Annotated[str, typer.Option(help="IP addresses: keep, truncate or drop")] = "",
+    bots: Annotated[str, typer.Option(help="messages of bots: set_aside or keep")] = "",
+    rate: Annotated[int, typer.Option(help="events a second; 0: no limit")] = -1,
+    as_json: AsJson = False,
+) -> None:
+    """Changes what is done with what the source sends."""
+    given = {"ip": ip or None, "bots": bots or None, "rate": rate if rate >= 0 else None}
+    changes = {name: value for name, value in given.items() if value is not None}
+    show.record(ask("collector", "change_source", source, changes), as_json)
+
+
+@source.command("rotate")
+def source_rotate(
+    source: str,
+    overlap_hours: Annotated[float, typer.Option(help="how long the old keys are good for")] = 24,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a new write key, shown this once."""
+    show.record(ask("collector", "rotate_key", source, overlap_hours), as_json)
 
 
 # Segments

@@ -64,8 +64,9 @@ def test_the_settings_table_is_the_settings():
 def test_the_paths_that_the_readme_names_are_the_ones_that_are_taken():
     """All of them, and no other."""
     table = README[README.index("## The HTTP door") : README.index("## Settings")]
-    named = set(re.findall(r"/v1/[a-zA-Z_/]+", table))
-    taken = {*edge.SINGLE, *edge.BATCH, edge.SDK_METRICS, f"{edge.PROJECTS}WRITE_KEY/settings"}
+    named = set(re.findall(r"/(?:beacon/|pixel/)?v1/[a-zA-Z_/]+|/sourceConfig", table))
+    settings = f"{edge.PROJECTS}WRITE_KEY/settings"
+    taken = {*edge.SINGLE, *edge.BATCH, *edge.PIXELS, edge.SDK_METRICS, settings, edge.SOURCE_CONFIG}
     assert named == taken
 
 

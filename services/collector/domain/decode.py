@@ -29,6 +29,8 @@ class Refused(NamedTuple):
     status: int
     code: str
     message: str
+    wait: float = 0.0
+    """Seconds after which it may be sent again, where that is known."""
 
 
 class Batch(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from services.collector.domain.client import Agent, Sender, seen_by
 from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
 from services.collector.domain.identifiers import identifiers_of
 
@@ -14,6 +15,9 @@ NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """A page or screen call is an event too; its own name stays in the properties."""
 LONGEST_MESSAGE_ID: Final = 100
 LONGEST_NAME: Final = 256
+LONGEST_BOT: Final = 60
+BOT: Final = "bot"
+"""The code of what is set aside for its sender's sake: nothing is wrong with the message."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
@@ -41,6 +45,7 @@ class Arrival(NamedTuple):
     """Whether each message is known to be within BIGGEST_EVENT."""
     exact: bool
     """Whether no number can have been rounded."""
+    sender: Sender = Sender()
 
 
 def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fresh_id: str) -> Body | Rejected:
@@ -50,32 +55,32 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
     problem = _shape_problem(message, arrival) or _field_problem(message)
     if problem:
         return problem
-    context = _context(message, shared)
+    context, agent = seen_by(_context(message, shared), arrival.sender)
     traits = _traits(message, context)
-    time = event_time(message, shared, arrival.received)
-    if isinstance(time, Rejected):
-        return time
-    consent = _consent(context)
-    if isinstance(consent, Rejected):
-        return consent
+    time, consent = event_time(message, shared, arrival.received), _consent(context)
+    for part in (time, consent, _bot(agent, arrival.sender)):
+        if isinstance(part, Rejected):
+            return part
     identifiers, aside = identifiers_of(message, traits, context)
     if not identifiers and not aside:
         return Rejected("no_identifier", "userId", "userId or anonymousId is required")
     body = _body(message, arrival, fresh_id, time, identifiers, context, traits)
-    if consent is not None:
-        body["consent"] = consent
-    if arrival.gpc:
-        body["gpc"] = True
-    if aside:
-        body["set_aside"] = aside
-    return body
+    said: Body = {"consent": consent, "gpc": arrival.gpc or None, "set_aside": aside or None}
+    said["client"] = agent.row() if agent else None
+    return body | {name: value for name, value in said.items() if value is not None}
+
+
+def _bot(agent: Agent | None, sender: Sender) -> Rejected | None:
+    if agent is None or not agent.bot or sender.bots == "keep":
+        return None
+    return Rejected(BOT, "context.userAgent", f"sent by a bot ({agent.bot[:LONGEST_BOT]})")
 
 
 def _body(
     message: Message,
     arrival: Arrival,
     fresh_id: str,
-    time: int,
+    time: int | Rejected,
     identifiers: list[list[str]],
     context: Message,
     traits: Message,

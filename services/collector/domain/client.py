@@ -1,0 +1,65 @@
+"""Who sends: a browser's or device's own words about itself, read; and whether it is a bot."""
+
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from crawlerdetect import CrawlerDetect
+from ua_parser import parse
+
+from services.collector.domain.source import address
+
+LONGEST: Final = 1_024
+"""Characters of a user agent that are read."""
+REMEMBERED: Final = 10_000
+"""User agents: there are many clients, but few kinds of them."""
+
+
+class Sender(NamedTuple):
+    """What the connection says of who sends; empty where it is a server's and not the person's."""
+
+    address: str = ""
+    agent: str = ""
+    ip_policy: str = "truncate"
+    bots: str = "set_aside"
+
+
+class Agent(NamedTuple):
+    """A user agent, read."""
+
+    browser: str
+    os: str
+    device: str
+    bot: str
+    """What the bot is called; empty where it is none."""
+
+    def row(self) -> dict[str, str]:
+        """Only what is known."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+
+@lru_cache(maxsize=REMEMBERED)
+def agent_of(user_agent: str) -> Agent:
+    """Reads a user agent."""
+    text = user_agent[:LONGEST]
+    detector = CrawlerDetect(user_agent=text)
+    bot = str(detector.getMatches() or "bot") if detector.isCrawler() else ""
+    read = parse(text)
+    browser, system, device = read.user_agent, read.os, read.device
+    return Agent(
+        browser=f"{browser.family} {browser.major or ''}".strip() if browser else "",
+        os=f"{system.family} {system.major or ''}".strip() if system else "",
+        device=device.family if device else "",
+        bot=bot,
+    )
+
+
+def seen_by(context: dict[str, Any], sender: Sender) -> tuple[dict[str, Any], Agent | None]:
+    """(the context with its IP address as the source's policy has it, the agent if one is known)."""
+    said = context.get("ip")
+    kept = address(said if said is not None else sender.address, sender.ip_policy)
+    if said is not None or kept:
+        context = {name: value for name, value in context.items() if name != "ip"}
+        if kept:
+            context["ip"] = kept
+    agent = context.get("userAgent") or sender.agent
+    return context, agent_of(agent) if isinstance(agent, str) and agent else None

@@ -1,0 +1,119 @@
+"""A source: where data comes from, and what its owner has decided about what it sends."""
+
+import math
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any, Final, NamedTuple
+
+from contracts.tracking import PARTIES
+from shared.errors import SamlaError
+
+IP_POLICIES: Final = ("keep", "truncate", "drop")
+"""What becomes of IP addresses before anything is stored."""
+BOT_POLICIES: Final = ("set_aside", "keep")
+IPV4_KEPT: Final = 24
+IPV6_KEPT: Final = 48
+"""Bits of an address that are left where it is truncated: a neighbourhood, not a household."""
+LONGEST_NAME: Final = 100
+HIGHEST_RATE: Final = 1_000_000
+
+
+class Source(NamedTuple):
+    """Where data comes from."""
+
+    id: str
+    name: str
+    party: str
+    enabled: bool
+    created: int
+    ip: str = "truncate"
+    bots: str = "set_aside"
+    rate: int = 0
+    """Events a second that each edge takes from it; 0: as many as come."""
+
+    def row(self) -> dict[str, Any]:
+        """As `sources()` shows it."""
+        return {"source": self.id, **{name: value for name, value in self._asdict().items() if name != "id"}}
+
+
+def named(name: str, party: str) -> str:
+    """The name, trimmed. Raises SamlaError where a source cannot be made of the two."""
+    if party not in PARTIES:
+        raise SamlaError(f"party is one of {', '.join(PARTIES)}")
+    if not 0 < len(name.strip()) <= LONGEST_NAME:
+        raise SamlaError(f"a source has a name, of {LONGEST_NAME} characters at most")
+    return name.strip()
+
+
+def checked(changes: Mapping[str, object]) -> dict[str, Any]:
+    """What may be changed of a source. Raises SamlaError."""
+    for name, value in changes.items():
+        if name not in _CHECKS:
+            raise SamlaError(f"of a source can be changed: {', '.join(_CHECKS)}; not {name}")
+        allowed = _CHECKS[name]
+        if allowed and not any(value is each or (value == each and isinstance(each, str)) for each in allowed):
+            raise SamlaError(f"{name} is one of {', '.join(map(str, allowed))}")
+    rate = changes.get("rate", 0)
+    if not isinstance(rate, int) or isinstance(rate, bool) or not 0 <= rate <= HIGHEST_RATE:
+        raise SamlaError(f"rate is a whole number of events a second, 0 (no limit) to {HIGHEST_RATE}")
+    return dict(changes)
+
+
+_CHECKS: Final[dict[str, tuple[object, ...] | None]] = {
+    "enabled": (True, False),
+    "ip": IP_POLICIES,
+    "bots": BOT_POLICIES,
+    "rate": None,
+}
+
+
+def address(written: object, policy: str) -> str | None:
+    """An IP address as the source's policy lets it be kept; None where it is not, or is none."""
+    if policy == "drop" or not isinstance(written, str):
+        return None
+    try:
+        found = ip_address(written.strip())
+    except ValueError:
+        return None
+    if policy == "keep":
+        return str(found)
+    bits = IPV4_KEPT if found.version == 4 else IPV6_KEPT
+    return str(ip_network(f"{found}/{bits}", strict=False).network_address)
+
+
+class Bucket:
+    """A token bucket: a source may send `rate` events a second, and a second's worth at once."""
+
+    def __init__(self, rate: int, now: float) -> None:
+        self.rate = rate
+        self._left = float(rate)
+        self._at = now
+
+    def take(self, events: int, now: float) -> float:
+        """0 where the events may pass; else in how many seconds they might, and nothing is taken.
+
+        A request larger than the bucket passes when that is full, and is paid for afterwards.
+        """
+        self._left = min(float(self.rate), self._left + (now - self._at) * self.rate)
+        self._at = now
+        needed = min(events, self.rate)
+        if self._left < needed:
+            return math.ceil((needed - self._left) / self.rate * 1000) / 1000
+        self._left -= events
+        return 0.0
+
+
+class Limits:
+    """The buckets of all sources that have a rate."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, Bucket] = {}
+
+    def wait(self, source: Source, events: int, now: float) -> float:
+        """Seconds that the source must wait before it may send so many; 0 where it may now."""
+        if not source.rate:
+            return 0.0
+        bucket = self._buckets.get(source.id)
+        if bucket is None or bucket.rate != source.rate:
+            bucket = self._buckets[source.id] = Bucket(source.rate, now)
+        return bucket.take(events, now)
