@@ -1,18 +1,35 @@
 """The nameko service `collector`: sources and the quarantine. Data comes in at the edge (edge.py)."""
 
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
+import structlog
+from msgspec.structs import replace
 from nameko.rpc import rpc
+from prometheus_client import Gauge
 
 from contracts.streams import TRACKING
 from services.collector.activity import ActivityStore
-from services.collector.store import QuarantineStore, SourceStore
+from services.collector.domain.mending import Rule, mended
+from services.collector.domain.mending import checked as checked_rule
+from services.collector.domain.quarantine import Kept
+from services.collector.domain.source import Source
+from services.collector.replaying import Replaying
+from services.collector.store import Chosen, QuarantineStore, SourceStore
+from services.collector.writer import Appender
 from shared.errors import SamlaError
+from shared.policy import POLICY
 from shared.runtime import Runtime
 from shared.service import Service
+from shared.subscription import ticker
 
 MOST_ROWS = 1_000
 MOST_OVERLAP_HOURS = 24 * 365
+DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+LATELY: Final = Gauge("samla_quarantine_last_hour", "Messages quarantined in the last hour", ["source"])
+ALARM: Final = Gauge("samla_quarantine_alarm", "1: more of them than the source's alarm", ["source"])
+logger = structlog.get_logger(__name__)
 _NOTHING = {"last_seen": 0, "events": 0, "errors": 0, "refused": 0}
 
 
@@ -25,6 +42,9 @@ class Stores:
         self.quarantine = QuarantineStore(runtime.db, runtime.keyring)
         self.quarantine.setup()
         self.activity = ActivityStore(runtime.db)
+        self.ringing: set[str] = set()
+        appender = Appender(runtime.log, runtime.keyring, self.quarantine)
+        self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY)
 
 
 class CollectorService(Service):
@@ -48,7 +68,11 @@ class CollectorService(Service):
     def sources(self) -> list[dict[str, Any]]:
         """All sources, oldest first."""
         activity = self.store.activity.all()
-        return [{**each.row(), **activity.get(each.id, _NOTHING)} for each in self.store.sources.all()]
+        hour = self.runtime.clock.now_ms() - HOUR_MS
+        return [
+            {**each.row(), **activity.get(each.id, _NOTHING), "quarantined": self.store.quarantine.since(each.id, hour)}
+            for each in self.store.sources.all()
+        ]
 
     @rpc(expected_exceptions=SamlaError)
     def disable_source(self, source: str) -> dict[str, Any]:
@@ -86,6 +110,57 @@ class CollectorService(Service):
         """One quarantined message with what was sent."""
         return self.store.quarantine.show(identity)
 
+    @rpc(expected_exceptions=SamlaError)
+    def quarantine_mend(
+        self, identity: str, message: dict[str, Any] | None = None, rule: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Puts a message in a quarantined one's place, or mends it by a rule; it is replayed like that."""
+        if (message is None) == (rule is None):
+            raise SamlaError("give a message, or a rule that mends the one that was sent")
+        wanted = checked_rule(rule) if rule is not None else None
+        self.store.quarantine.mend(identity, partial(_mended, message=message, rule=wanted))
+        return self.store.quarantine.show(identity)
+
+    @rpc(expected_exceptions=SamlaError)
+    def quarantine_replay(
+        self,
+        source: str | None = None,
+        reason: str | None = None,
+        ids: list[str] | None = None,
+        rule: dict[str, Any] | None = None,
+        after: str = "",
+        limit: int = 200,
+        dry: bool = False,
+    ) -> dict[str, Any]:
+        """Takes quarantined messages in again: a page of them, see contracts."""
+        wanted = checked_rule(rule) if rule is not None else None
+        chosen = Chosen(source, reason, tuple(ids or ()))
+        return self.store.replaying.page(chosen, wanted, after, max(1, min(limit, MOST_ROWS)), dry)
+
+    @rpc
+    def quarantine_size(
+        self, source: str | None = None, reason: str | None = None, ids: list[str] | None = None
+    ) -> int:
+        """How many quarantined messages there are of these."""
+        return self.store.quarantine.count(Chosen(source, reason, tuple(ids or ())))
+
+    @ticker("collector.quarantine", seconds=30)
+    def look_after_quarantine(self) -> None:
+        """Removes what is too old; tells of sources that send too much that cannot be taken in."""
+        now = self.runtime.clock.now_ms()
+        for each in self.store.sources.all():
+            if removed := self.store.quarantine.expire(each.id, now - each.quarantine_days * DAY_MS):
+                logger.info("quarantined messages are removed", source=each.id, messages=removed)
+            self._alarm(each, self.store.quarantine.since(each.id, now - HOUR_MS))
+
+    def _alarm(self, source: Source, lately: int) -> None:
+        LATELY.labels(source.id).set(lately)
+        rings = bool(source.alarm) and lately >= source.alarm
+        if rings and source.id not in self.store.ringing:
+            logger.warning("a source sends much that cannot be taken in", source=source.id, messages=lately)
+        (self.store.ringing.add if rings else self.store.ringing.discard)(source.id)
+        ALARM.labels(source.id).set(rings)
+
     @rpc
     def quarantined_of(self, identifiers: list[list[str]]) -> list[str]:
         """What was sent about somebody and is in quarantine."""
@@ -106,6 +181,15 @@ class CollectorService(Service):
             "quarantined": sum(each["count"] for each in self.store.quarantine.counts()),
             "sources": len(self.store.sources.all()),
         }
+
+
+def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Kept:
+    if rule is not None:
+        message = kept.message
+        if not isinstance(message, dict):
+            raise SamlaError("what was sent is no message that a rule could mend: give the whole message")
+        message = mended(message, rule)
+    return replace(kept, mended=message)
 
 
 def _values(identifiers: list[list[str]]) -> set[str]:

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from bson.binary import Binary
@@ -12,8 +12,9 @@ from pymongo import DESCENDING, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from services.collector.domain.intake import SetAside
-from services.collector.domain.source import Source, checked, named
+from services.collector.domain.intake import Intake, SetAside
+from services.collector.domain.quarantine import FORM, Kept, unpacked
+from services.collector.domain.source import Source, address, checked, named
 from shared.errors import SamlaError
 from shared.keyring import Keyring, Sealed, Sealing, new_id
 from shared.mongo import pages
@@ -107,6 +108,23 @@ def _source(doc: dict[str, Any]) -> Source:
     return Source(**{**given, "id": doc["_id"], "created": int(doc["created"])})
 
 
+class Chosen(NamedTuple):
+    """Which quarantined messages; all where nothing is said."""
+
+    source: str | None = None
+    reason: str | None = None
+    ids: tuple[str, ...] = ()
+
+
+class Entry(NamedTuple):
+    """A quarantined message, opened; `kept` is None where its key is gone."""
+
+    id: str
+    source: str
+    received: int
+    kept: Kept | None
+
+
 class QuarantineStore:
     """What could not be taken in: the reason in clear, what was sent sealed under a key a source and day."""
 
@@ -118,15 +136,20 @@ class QuarantineStore:
         """Makes indexes."""
         self._entries.create_index([("received", DESCENDING)], name="received")
         self._entries.create_index([("source", 1), ("reason", 1)], name="reason")
+        self._entries.create_index([("source", 1), ("received", 1)], name="age")
 
-    def add(self, source: str, received: int, entries: Sequence[SetAside]) -> None:
-        """Keeps them, durably. The same message of the same source is kept once."""
+    def add(self, source: str, received: int, intake: Intake) -> None:
+        """Keeps what was set aside, durably. The same message of the same source is kept once."""
+        entries = intake.set_aside
         if not entries:
             return
         holder = held_by(source, received)
         ids = [self._keyring.event_id(source, hashlib.sha256(each.raw).hexdigest(), RAW) for each in entries]
         sealed = self._keyring.seal(
-            [Sealing(holder, RAW, identity, each.raw) for identity, each in zip(ids, entries, strict=True)]
+            [
+                Sealing(holder, RAW, identity, _kept(each, intake).packed())
+                for identity, each in zip(ids, entries, strict=True)
+            ]
         )
         self._entries.bulk_write(
             [
@@ -147,7 +170,9 @@ class QuarantineStore:
     def latest(self, source: str | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
         """Entries, latest first, without what was sent."""
         chosen = {name: value for name, value in (("source", source), ("reason", reason)) if value}
-        found = self._entries.find(chosen, {"sealed": 0, "holder": 0}).sort("received", DESCENDING).limit(limit)
+        found = (
+            self._entries.find(chosen, {"sealed": 0, "holder": 0, "form": 0}).sort("received", DESCENDING).limit(limit)
+        )
         return [{"id": doc.pop("_id"), **doc} for doc in found]
 
     def show(self, identity: str) -> dict[str, Any]:
@@ -155,27 +180,84 @@ class QuarantineStore:
         doc = self._entries.find_one({"_id": identity})
         if doc is None:
             raise SamlaError(f"there is no quarantined message {identity}")
-        [raw] = self._opened([doc])
+        [kept] = self._opened([doc])
         row = {name: doc[name] for name in ("source", "reason", "place", "why", "received")}
-        return {"id": identity, **row, "message": None if raw is None else raw.decode(errors="replace")}
+        return {"id": identity, **row, "message": kept and kept.raw, "mended": kept and kept.mended}
+
+    def page(self, chosen: Chosen, after: str, limit: int) -> list[Entry]:
+        """Entries by id, those behind `after`."""
+        query: dict[str, Any] = {"_id": {"$gt": after}}
+        if chosen.ids:
+            query["_id"]["$in"] = list(chosen.ids)
+        query |= {name: value for name, value in (("source", chosen.source), ("reason", chosen.reason)) if value}
+        page = list(self._entries.find(query).sort("_id", 1).limit(limit))
+        return [
+            Entry(doc["_id"], doc["source"], int(doc["received"]), kept)
+            for doc, kept in zip(page, self._opened(page), strict=True)
+        ]
+
+    def count(self, chosen: Chosen) -> int:
+        """How many there are."""
+        query: dict[str, Any] = {"_id": {"$in": list(chosen.ids)}} if chosen.ids else {}
+        query |= {name: value for name, value in (("source", chosen.source), ("reason", chosen.reason)) if value}
+        return self._entries.count_documents(query)
+
+    def mend(self, identity: str, mend: Callable[[Kept], Kept]) -> None:
+        """Puts something in an entry's place, beside what was sent."""
+        doc = self._entries.find_one({"_id": identity})
+        kept = self._opened([doc])[0] if doc else None
+        if doc is None or kept is None:
+            raise SamlaError(f"there is no quarantined message {identity}")
+        [sealed] = self._keyring.seal([Sealing(doc["holder"], RAW, identity, mend(kept).packed())])
+        self._entries.update_one({"_id": identity}, {"$set": {"sealed": Binary(sealed), "form": FORM}})
+
+    def explain(self, failed: Mapping[str, SetAside]) -> None:
+        """Why entries still cannot be taken in."""
+        steps: list[Any] = [
+            UpdateOne({"_id": identity}, {"$set": {"reason": each.code, "place": each.place, "why": each.why}})
+            for identity, each in failed.items()
+        ]
+        if steps:
+            self._entries.bulk_write(steps, ordered=False)
 
     def naming(self, values: set[str]) -> Iterator[tuple[str, bytes]]:
         """(id, what was sent) of the entries that hold one of these identifiers anywhere, in any case of letters."""
         wanted = _any_of(values)
         for page in pages(self._entries.find({}, batch_size=PAGE), PAGE):
-            yield from self._matching(page, wanted)
+            for doc, kept in zip(page, self._opened(page), strict=True):
+                if kept is not None and any(map(wanted, kept.texts())):
+                    yield doc["_id"], kept.raw.encode(errors="replace")
 
     def remove(self, identities: Sequence[str]) -> int:
         """How many are gone."""
+        if not identities:
+            return 0
         return self._entries.delete_many({"_id": {"$in": list(identities)}}).deleted_count
 
-    def _matching(self, page: list[dict[str, Any]], wanted: "Callable[[bytes], bool]") -> Iterator[tuple[str, bytes]]:
-        for doc, raw in zip(page, self._opened(page), strict=True):
-            if raw is not None and wanted(raw):
-                yield doc["_id"], raw
+    def expire(self, source: str, before: int) -> int:
+        """Removes a source's entries that were received before an instant (ms); how many."""
+        return self._entries.delete_many({"source": source, "received": {"$lt": before}}).deleted_count
 
-    def _opened(self, page: Sequence[dict[str, Any]]) -> list[bytes | None]:
-        return self._keyring.open([Sealed(doc["holder"], RAW, doc["_id"], bytes(doc["sealed"])) for doc in page])
+    def since(self, source: str, instant: int) -> int:
+        """How many of a source's have come since then."""
+        return self._entries.count_documents({"source": source, "received": {"$gte": instant}})
+
+    def _opened(self, page: Sequence[dict[str, Any]]) -> list[Kept | None]:
+        texts = self._keyring.open([Sealed(doc["holder"], RAW, doc["_id"], bytes(doc["sealed"])) for doc in page])
+        return [
+            None if text is None else unpacked(text, doc.get("form", 1)) for doc, text in zip(page, texts, strict=True)
+        ]
+
+
+def _kept(each: SetAside, intake: Intake) -> Kept:
+    sender = intake.arrival.sender
+    return Kept(
+        raw=each.raw.decode(errors="replace"),
+        shared=dict(intake.shared),
+        gpc=intake.arrival.gpc,
+        address=address(sender.address, sender.ip_policy) or "",
+        agent=sender.agent,
+    )
 
 
 def held_by(source: str, received: int) -> str:
@@ -192,6 +274,7 @@ def _entry(source: str, holder: str, received: int, each: SetAside, sealed: byte
         "why": each.why,
         "received": received,
         "sealed": Binary(sealed),
+        "form": FORM,
     }
 
 

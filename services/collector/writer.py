@@ -90,10 +90,10 @@ class Appender:
     def write(self, group: Sequence[Work]) -> None:
         """Everything of the group is durable, or nothing may be believed to be. Raises what failed."""
         for work in group:
-            self._quarantine.add(work.source, work.received, work.intake.set_aside)
+            self._quarantine.add(work.source, work.received, work.intake)
             for each in work.intake.set_aside:
                 EVENTS.labels(f"quarantined_{each.code}").inc()
-        self._append(
+        self.append(
             [
                 Item(work.source, work.received, work.correlation, each)
                 for work in group
@@ -101,7 +101,8 @@ class Appender:
             ]
         )
 
-    def _append(self, items: list[Item]) -> None:
+    def append(self, items: list[Item]) -> None:
+        """Seals and appends them. Raises what failed; then nothing of them may be believed to be durable."""
         allowed = self._without_suppressed(items)
         EVENTS.labels("suppressed").inc(len(items) - len(allowed))
         for attempt in range(ATTEMPTS):

@@ -86,11 +86,13 @@ def source_set(
     ip: Annotated[str, typer.Option(help="IP addresses: keep, truncate or drop")] = "",
     bots: Annotated[str, typer.Option(help="messages of bots: set_aside or keep")] = "",
     rate: Annotated[int, typer.Option(help="events a second; 0: no limit")] = -1,
+    quarantine_days: Annotated[int, typer.Option(help="how long what could not be taken in is kept")] = -1,
+    alarm: Annotated[int, typer.Option(help="quarantined messages in an hour that are too many; 0: never")] = -1,
     as_json: AsJson = False,
 ) -> None:
     """Changes what is done with what the source sends."""
-    given = {"ip": ip or None, "bots": bots or None, "rate": rate if rate >= 0 else None}
-    changes = {name: value for name, value in given.items() if value is not None}
+    given = {"ip": ip, "bots": bots, "rate": rate, "quarantine_days": quarantine_days, "alarm": alarm}
+    changes = {name: value for name, value in given.items() if value not in ("", -1)}
     show.record(ask("collector", "change_source", source, changes), as_json)
 
 
@@ -215,6 +217,52 @@ def quarantine_list(
         return show.table(found, ["source", "reason", "count"], as_json)
     found = ask("collector", "quarantine_list", source or None, reason or None, limit)
     return show.table(found, ["id", "source", "reason", "place", "received"], as_json)
+
+
+@quarantine.command("show")
+def quarantine_show(identity: str, as_json: AsJson = False) -> None:
+    """One of them, with what was sent."""
+    show.record(ask("collector", "quarantine_show", identity), as_json)
+
+
+@quarantine.command("mend")
+def quarantine_mend(
+    identity: str,
+    message: Annotated[str, typer.Option(help="The message to take in its place: JSON, or @FILE")] = "",
+    rule: Annotated[str, typer.Option(help='Or a rule such as {"set": {"type": "track"}}: JSON, or @FILE')] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Mends one; it is taken in by `samla quarantine replay`."""
+    given = [_json_argument(text) if text else None for text in (message, rule)]
+    show.record(ask("collector", "quarantine_mend", identity, *given), as_json)
+
+
+@quarantine.command("replay")
+def quarantine_replay(
+    identities: Annotated[list[str] | None, typer.Argument(help="Their ids; all where left out.")] = None,
+    source: str = "",
+    reason: str = "",
+    rule: Annotated[str, typer.Option(help="Mends each of them before: JSON, or @FILE")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only says what would come of it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Takes quarantined messages in again; 1 where some still fail."""
+    chosen = {"source": source or None, "reason": reason or None, "ids": identities or None}
+    mending = _json_argument(rule) if rule else None
+    whole: dict[str, Any] = {"looked_at": 0, "replayed": 0, "still": {}, "examples": []}
+    after: str | None = ""
+    with show.progress(ask("collector", "quarantine_size", **chosen), as_json) as advance:
+        while after is not None:
+            page = ask("collector", "quarantine_replay", **chosen, rule=mending, after=after, dry=dry_run)
+            after = page["after"]
+            whole["looked_at"] += page["looked_at"]
+            whole["replayed"] += page["replayed"]
+            whole["examples"] = (whole["examples"] + page["examples"])[:5]
+            for code, number in page["still"].items():
+                whole["still"][code] = whole["still"].get(code, 0) + number
+            advance(page["looked_at"])
+    show.record(whole, as_json)
+    raise typer.Exit(1 if whole["still"] else 0)
 
 
 @parked.command("list")

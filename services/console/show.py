@@ -1,12 +1,14 @@
 """How answers look on a terminal. Tables and cards for people, JSON for scripts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 from rich.console import Console
 from rich.panel import Panel
+from rich.progress import Progress
 from rich.table import Table
 from rich.tree import Tree
 
@@ -41,6 +43,17 @@ def record(value: Mapping[str, Any], json: bool = False) -> None:
     for name, each in value.items():
         console.print(f"{name:<{width}}  {text(each)}", soft_wrap=True, highlight=False, markup=False)
     return None
+
+
+@contextmanager
+def progress(total: int, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; gives what to call with how much further it is."""
+    if quiet or not total:
+        yield lambda done: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 def text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """A request's messages, sorted: what is to be appended, and what is to be quarantined."""
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -9,6 +9,7 @@ from contracts.tracking import TYPES
 from services.collector.domain.classify import split
 from services.collector.domain.decode import Batch
 from services.collector.domain.normalize import Arrival, Rejected, normalized
+from services.collector.domain.source import address
 from shared.policy import Policy
 
 MOST_QUARANTINED_BYTES: Final = 32_768
@@ -42,6 +43,12 @@ class Intake(NamedTuple):
 
     accepted: list[Accepted]
     set_aside: list[SetAside]
+    arrival: Arrival
+    shared: Mapping[str, Any]
+    """Fields of the batch, to be kept with what is set aside."""
+
+
+BESIDE: Final = ("context", "integrations", "sentAt")
 
 
 def take_in(batch: Batch, arrival: Arrival, policy: Policy, fresh_id: Callable[[], str]) -> Intake:
@@ -50,7 +57,8 @@ def take_in(batch: Batch, arrival: Arrival, policy: Policy, fresh_id: Callable[[
     for index, message in enumerate(batch.messages):
         body = normalized(message, batch.shared, arrival, fresh_id())
         if isinstance(body, Rejected):
-            aside.append(SetAside(index, *body, raw=orjson.dumps(message)[:MOST_QUARANTINED_BYTES]))
+            kept = _without_address(message, arrival.sender.ip_policy)
+            aside.append(SetAside(index, *body, raw=orjson.dumps(kept)[:MOST_QUARANTINED_BYTES]))
             continue
         identifiers = tuple((kind, value) for kind, value in body["identifiers"])
         ordinary, sensitive = split(body, policy)
@@ -63,4 +71,15 @@ def take_in(batch: Batch, arrival: Arrival, policy: Policy, fresh_id: Callable[[
                 None if sensitive is None else orjson.dumps(sensitive),
             )
         )
-    return Intake(accepted, aside)
+    shared = {name: batch.shared[name] for name in BESIDE if name in batch.shared} if aside else {}
+    return Intake(accepted, aside, arrival, _without_address(shared, arrival.sender.ip_policy))
+
+
+def _without_address(message: Any, policy: str) -> Any:
+    """The message with its IP address as the source's policy lets it be kept, in quarantine too."""
+    context = message.get("context") if isinstance(message, dict) else None
+    if not isinstance(context, dict) or "ip" not in context:
+        return message
+    rest = {name: value for name, value in context.items() if name != "ip"}
+    kept = address(context["ip"], policy)
+    return {**message, "context": {**rest, "ip": kept} if kept else rest}

@@ -15,7 +15,6 @@ IPV4_KEPT: Final = 24
 IPV6_KEPT: Final = 48
 """Bits of an address that are left where it is truncated: a neighbourhood, not a household."""
 LONGEST_NAME: Final = 100
-HIGHEST_RATE: Final = 1_000_000
 
 
 class Source(NamedTuple):
@@ -30,6 +29,10 @@ class Source(NamedTuple):
     bots: str = "set_aside"
     rate: int = 0
     """Events a second that each edge takes from it; 0: as many as come."""
+    quarantine_days: int = 30
+    """How long what could not be taken in is kept."""
+    alarm: int = 100
+    """Quarantined messages in an hour that are one too many; 0: never."""
 
     def row(self) -> dict[str, Any]:
         """As `sources()` shows it."""
@@ -53,17 +56,19 @@ def checked(changes: Mapping[str, object]) -> dict[str, Any]:
         allowed = _CHECKS[name]
         if allowed and not any(value is each or (value == each and isinstance(each, str)) for each in allowed):
             raise SamlaError(f"{name} is one of {', '.join(map(str, allowed))}")
-    rate = changes.get("rate", 0)
-    if not isinstance(rate, int) or isinstance(rate, bool) or not 0 <= rate <= HIGHEST_RATE:
-        raise SamlaError(f"rate is a whole number of events a second, 0 (no limit) to {HIGHEST_RATE}")
+    for name, (least, most) in _NUMBERS.items():
+        value = changes.get(name, least)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise SamlaError(f"{name} is a whole number from {least} to {most}")
     return dict(changes)
 
 
-_CHECKS: Final[dict[str, tuple[object, ...] | None]] = {
+_NUMBERS: Final = {"rate": (0, 1_000_000), "quarantine_days": (1, 3_650), "alarm": (0, 1_000_000)}
+_CHECKS: Final[dict[str, tuple[object, ...]]] = {
     "enabled": (True, False),
     "ip": IP_POLICIES,
     "bots": BOT_POLICIES,
-    "rate": None,
+    **dict.fromkeys(_NUMBERS, ()),
 }
 
 

@@ -1,0 +1,87 @@
+"""Rules that mend messages: data, written by whoever looks after a source.
+
+    {"rename": {"user_id": "userId"}, "drop": ["properties.debug"],
+     "set": {"type": "track"}, "default": {"event": "Unknown"}}
+
+Paths have dots. The steps are done in this order: rename, drop, set, default; each leaves alone what it does not
+name, and a message is never changed in place.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from shared.errors import SamlaError
+
+STEPS: Final = ("rename", "drop", "set", "default")
+DEEPEST: Final = 20
+MOST_PATHS: Final = 200
+LONGEST_PATH: Final = 500
+
+Rule = Mapping[str, Any]
+Message = dict[str, Any]
+
+_NOTHING: Final = object()
+
+
+def checked(rule: object) -> Rule:
+    """The rule. Raises SamlaError where it is none."""
+    if not isinstance(rule, dict) or not rule:
+        raise SamlaError(f"a rule is an object with some of: {', '.join(STEPS)}")
+    if unknown := set(rule) - set(STEPS):
+        raise SamlaError(f"a rule knows {', '.join(STEPS)}; not {min(unknown)}")
+    for step, paths in rule.items():
+        wanted = list if step == "drop" else dict
+        if not isinstance(paths, wanted) or len(paths) > MOST_PATHS:
+            raise SamlaError(f"{step} must be {'a list' if wanted is list else 'an object'} of {MOST_PATHS} at most")
+        named = [*paths, *(paths.values() if isinstance(paths, dict) and step == "rename" else ())]
+        if not all(isinstance(path, str) and _is_path(path) for path in named):
+            raise SamlaError(f"{step} names something that is no path; paths are like traits.email")
+    return rule
+
+
+def _is_path(path: str) -> bool:
+    return len(path) <= LONGEST_PATH and len(path.split(".")) <= DEEPEST and all(path.split("."))
+
+
+def mended(message: Message, rule: Rule) -> Message:
+    """The message with the rule applied."""
+    whole = deepcopy(message)
+    for old, new in rule.get("rename", {}).items():
+        value = _taken(whole, old)
+        if value is not _NOTHING:
+            # What is there already stays; so does what could not be moved there.
+            _put(whole, new if _found(whole, new) in (_NOTHING, None) else old, value)
+    for path in rule.get("drop", ()):
+        _taken(whole, path)
+    for path, value in rule.get("set", {}).items():
+        _put(whole, path, deepcopy(value))
+    for path, value in rule.get("default", {}).items():
+        if _found(whole, path) in (_NOTHING, None):
+            _put(whole, path, deepcopy(value))
+    return whole
+
+
+def _found(message: Message, path: str) -> Any:
+    value: Any = message
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return _NOTHING
+        value = value[name]
+    return value
+
+
+def _taken(message: Message, path: str) -> Any:
+    *parents, last = path.split(".")
+    inner = _found(message, ".".join(parents)) if parents else message
+    return inner.pop(last, _NOTHING) if isinstance(inner, dict) else _NOTHING
+
+
+def _put(message: Message, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        inner = message.get(name)
+        if not isinstance(inner, dict):
+            inner = message[name] = {}
+        message = inner
+    message[last] = value
