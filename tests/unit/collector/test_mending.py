@@ -43,10 +43,11 @@ rules = st.fixed_dictionaries(
         ({"set": {"traits.email": "x", "a.b": 1}}, {"user_id": "u", "traits": {"email": "x"}, "a": {"b": 1}}),
         ({"default": {"traits.email": "x", "type": "t"}}, {"user_id": "u", "traits": {"email": "e"}, "type": "t"}),
         ({"rename": {"user_id": "traits"}}, {"user_id": "u", "traits": {"email": "e"}}),
+        ({"set": {"a": None}, "default": {"a": 1}}, {"user_id": "u", "traits": {"email": "e"}, "a": 1}),
     ],
 )
 def test_a_rule_does_what_it_says_and_nothing_else(rule, after):
-    """A name that is taken is not overwritten by a rename."""
+    """A name that is taken is not overwritten by a rename; null takes none."""
     assert mended({"user_id": "u", "traits": {"email": "e"}}, checked(rule)) == after
 
 
@@ -62,7 +63,8 @@ def test_a_rename_loses_no_value(message, old, new):
     """Whatever stood somewhere stands somewhere afterwards."""
 
     def leaves(value):
-        return sorted((repr(x) for y in value.values() for x in (leaves(y) if isinstance(y, dict) else [y])), key=str)
+        found = (x for y in value.values() for x in (leaves(y) if isinstance(y, dict) else [y]))
+        return [each for each in found if each is not None]
 
     if not (new.startswith(f"{old}.") or old.startswith(f"{new}.")):
         kept = mended(message, {"rename": {old: new}})

@@ -3,15 +3,19 @@
 import threading
 
 from services.collector.domain.intake import Accepted, Intake
+from services.collector.domain.normalize import Arrival
 from services.collector.writer import MOST_WAITING, Outcome, Work, Writer
 from shared.errors import Unavailable
 
 SECONDS = 10
 
 
+ARRIVAL = Arrival(received=0, party="first", source_name="web", gpc=False, sized=True, exact=True)
+
+
 def work(name="w", events=1):
     one = Accepted("tracking.track.v1", "m", (("user", "u"),), b"{}", None)
-    return Work("s", 0, name, Intake([one] * events, []), 2, name)
+    return Work("s", 0, name, Intake([one] * events, [], ARRIVAL, {}), 2, name)
 
 
 class Appender:
