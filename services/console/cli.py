@@ -1,17 +1,24 @@
 """The `samla` command. Each command asks the service that owns the matter, over RPC."""
 
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import msgspec
 import orjson
 import typer
 
 from contracts.streams import STREAMS
 from services.console import show
 from services.console.asking import ask, open_log, profile_of
+from services.console.importing.files import dialect_of, rows_of
+from services.console.importing.mapping import mapping_of, message_of
+from services.console.importing.proposal import proposed
+from services.console.importing.sending import Door, Mark, digest_of, send
 from services.console.progress import behind
 from shared.config import Settings
 from shared.errors import SamlaError
@@ -198,6 +205,63 @@ def delivery_redrive(
         raise typer.BadParameter("give a delivery, or --destination")
     answer = ask("activation", "redrive", delivery) if delivery else ask("activation", "redrive_all", destination)
     typer.echo(f"sent again: {answer}")
+
+
+# Files
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, or NDJSON (.ndjson, .jsonl)")],
+    mapping: Annotated[str, typer.Option(help="How rows become messages: JSON, or @FILE")] = "",
+    write_key: Annotated[str, typer.Option(help="The source's; or @FILE")] = "",
+    propose: Annotated[bool, typer.Option("--propose", help="Only proposes a mapping.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only shows what would be sent, of the first rows.")
+    ] = False,
+    encoding: Annotated[str, typer.Option(help="Told by looking, where left out.")] = "",
+    separator: Annotated[str, typer.Option(help="Likewise.")] = "",
+    url: Annotated[str, typer.Option(help="The collector's; this machine's where left out.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Sends a file's rows through the collector's door. Cut off, it goes on; done twice, it changes nothing."""
+    dialect = dialect_of(file, encoding, separator)
+    if propose:
+        sample = [row for row, _ in itertools.islice(rows_of(file, dialect), SAMPLE)]
+        return show.as_json(proposed(list(dict.fromkeys(name for row in sample for name in row)), sample))
+    if not mapping:
+        raise typer.BadParameter("give --mapping; `samla import FILE --propose` writes one to begin with")
+    wanted = mapping_of(_json_argument(mapping))
+    messages = (
+        (number, message_of(wanted, row, number), at) for number, (row, at) in enumerate(rows_of(file, dialect), 1)
+    )
+    if dry_run:
+        return show.as_json([message for _, message, _ in itertools.islice(messages, SHOWN)])
+    key = Path(write_key[1:]).read_text().strip() if write_key.startswith("@") else write_key
+    if not key:
+        raise typer.BadParameter("give --write-key, the source's that the file is from")
+    settings = Settings.from_env()
+    mark = Mark(settings.home / "imports", digest_of(file), msgspec.json.encode(wanted), key.encode())
+    door = Door(url or f"http://127.0.0.1:{settings.collector_port}", key)
+    with show.progress(file.stat().st_size, as_json) as advance:
+        report = send(messages, door, mark, _steps(advance))
+    return show.record(report._asdict(), as_json)
+
+
+SAMPLE: Final = 200
+SHOWN: Final = 5
+
+
+def _steps(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """`advance` takes how much further it is; what is known is how far."""
+    done = 0
+
+    def reached(at: int) -> None:
+        nonlocal done
+        advance(at - done)
+        done = at
+
+    return reached
 
 
 # Quarantine and parked events

@@ -1,0 +1,1 @@
+"""`samla import`: files become messages, and go through the collector's door like everything else."""

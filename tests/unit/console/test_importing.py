@@ -1,0 +1,233 @@
+"""Files as they really come: dialects, mappings, proposals, and going on where it was cut off."""
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.console.importing.files import dialect_of, rows_of
+from services.console.importing.mapping import mapping_of, message_of
+from services.console.importing.proposal import proposed
+from services.console.importing.sending import Mark, send
+from shared.errors import SamlaError
+
+ROWS = [
+    {
+        "Kundnr": "007", "E-post": "åsa@exempel.se", "Belopp": "1 234,50", "Anteckning": 'sa "hej";\noch gick',
+        "Datum": "2026-03-29",
+    },
+    {"Kundnr": "008", "E-post": "bo@exempel.se", "Belopp": "-7,00", "Anteckning": "a,b\tc|d", "Datum": "2026-03-30"},
+    {"Kundnr": "009", "E-post": "cilla@exempel.se", "Belopp": "12", "Anteckning": "", "Datum": "2026-03-31"},
+]  # fmt: skip
+
+
+def written(rows, encoding, separator, line="\r\n", quoting=csv.QUOTE_MINIMAL):
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=separator, lineterminator=line, quoting=quoting)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode(encoding)
+
+
+def read(path, **given):
+    return [row for row, _ in rows_of(path, dialect_of(path, **given))]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+@pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("line", ["\r\n", "\n"])
+def test_every_dialect_of_the_zoo_is_told_by_looking(tmp_path, encoding, separator, line):
+    """With quoted newlines, quotes, and the other separators within cells."""
+    path = tmp_path / "export.csv"
+    path.write_bytes(written(ROWS, encoding, separator, line))
+    assert read(path) == ROWS
+
+
+cells = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\u2028\u2029"), max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(cells, cells, cells), min_size=3, max_size=6), st.sampled_from(";,\t|"))
+def test_what_was_written_is_what_is_read(tmp_path_factory, rows, separator):
+    """Whatever is in the cells, once the separator is known."""
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    named = [dict(zip("abc", each, strict=True)) for each in rows]
+    path.write_bytes(written(named, "utf-8-sig", separator, quoting=csv.QUOTE_ALL))
+    assert read(path, separator=separator) == [each for each in named if any(each.values())]
+
+
+def test_ndjson_is_read_line_by_line(tmp_path):
+    path = tmp_path / "x.ndjson"
+    path.write_text('{"a": 1}\n\n{"a": {"b": [true]}}\n')
+    assert read(path) == [{"a": 1}, {"a": {"b": [True]}}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.csv", b"a,b\n1,2,3\n", "line 2 has 3 cells"),
+        ("x.csv", b"a,a\n1,2\n", "name the columns"),
+        ("x.ndjson", b'{"a": 1}\n{bad\n', "line 2 is no JSON"),
+        ("x.ndjson", b"[1]\n", "line 1 is no JSON object"),
+    ],
+)
+def test_what_cannot_be_read_says_where(tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SamlaError, match=says):
+        read(path)
+
+
+def test_an_unknown_encoding_and_a_wrong_one_are_told(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes("å,b\n1,2\n".encode("cp1252"))
+    with pytest.raises(SamlaError, match="no encoding"):
+        dialect_of(path, "klingon")
+    with pytest.raises(SamlaError, match="--encoding"):
+        read(path, encoding="utf-8", separator=",")
+
+
+ORDERS = mapping_of(
+    {
+        "type": "track", "event": "Order Completed", "id": ["Kundnr", "Datum"],
+        "time": {"column": "Datum", "format": "%Y-%m-%d", "zone": "Europe/Stockholm"},
+        "columns": {
+            "Kundnr": "userId", "E-post": "context.traits.email",
+            "Belopp": {"to": "properties.revenue", "as": "number", "decimal": ","},
+        },
+        "consent": {"marketing": False},
+    }
+)  # fmt: skip
+
+
+def test_a_row_becomes_a_message():
+    """A code keeps its noughts; a Swedish number is a number; midnight is Stockholm's, in summer time or not."""
+    first, second, _ = (message_of(ORDERS, row, number) for number, row in enumerate(ROWS, 1))
+    assert {name: value for name, value in first.items() if name != "messageId"} == {
+        "type": "track", "event": "Order Completed", "userId": "007", "timestamp": "2026-03-29T00:00:00+01:00",
+        "properties": {"revenue": 1234.5},
+        "context": {"traits": {"email": "åsa@exempel.se"}, "consent": {"categoryPreferences": {"marketing": False}}},
+    }  # fmt: skip
+    assert second["timestamp"] == "2026-03-30T00:00:00+02:00" and second["properties"]["revenue"] == -7.0
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal", "number"),
+    [("1 234,50", ",", 1234.5), ("1.234,50", ",", 1234.5), ("1,234.50", ".", 1234.5), ("1'234.5", ".", 1234.5),
+     ("\u221212", ",", -12), ("1\u00a0000\u00a0000", ",", 1_000_000), ("12", ".", 12), ("12 kr", ",", "12 kr"),
+     ("NaN1", ".", "NaN1"), ("Infinity", ".", "Infinity"), ("1e5", ".", 100_000)],
+)  # fmt: skip
+def test_numbers_are_read_as_they_are_written_where_they_come_from(text, decimal, number):
+    """What is no number stays what it is: the tracking plan's business, not lost."""
+    mapping = mapping_of({"type": "identify", "columns": {"x": {"to": "traits.x", "as": "number", "decimal": decimal}}})
+    assert message_of(mapping, {"x": text}, 1)["traits"]["x"] == number
+
+
+def test_empty_cells_say_nothing_and_booleans_are_read():
+    mapping = mapping_of({"type": "identify", "columns": {"a": "traits.a", "b": {"to": "traits.b", "as": "boolean"}}})
+    assert "traits" not in message_of(mapping, {"a": " ", "b": "N/A"}, 1)
+    assert [message_of(mapping, {"b": each}, 1)["traits"]["b"] for each in ("Ja", "nej", "x", "kanske")] == [
+        True, False, True, "kanske",
+    ]  # fmt: skip
+
+
+def test_message_ids_follow_from_the_rows():
+    """From the chosen columns alone; without any, two equal rows are two."""
+    row = ROWS[0]
+    assert message_of(ORDERS, row, 1)["messageId"] == message_of(ORDERS, {**row, "Belopp": "9"}, 5)["messageId"]
+    assert message_of(ORDERS, row, 1)["messageId"] != message_of(ORDERS, ROWS[1], 1)["messageId"]
+    plain = mapping_of({"type": "identify", "columns": {"Kundnr": "userId"}})
+    assert message_of(plain, row, 1)["messageId"] == message_of(plain, dict(row), 1)["messageId"]
+    assert message_of(plain, row, 1)["messageId"] != message_of(plain, row, 2)["messageId"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"type": "buy", "columns": {}}, {"type": "track", "columns": {"a": "userId"}}, {"type": "identify"},
+     {"type": "identify", "columns": {"a": {"to": "x", "as": "money"}}}, {"type": "identify", "columns": {}, "x": 1},
+     {"type": "identify", "columns": {}, "time": {"column": "a", "zone": "Mars/Olympus"}}],
+)  # fmt: skip
+def test_what_is_no_mapping_is_refused(wrong):
+    with pytest.raises(SamlaError, match="mapping"):
+        mapping_of(wrong)
+
+
+def test_a_mapping_is_proposed_from_names_and_contents():
+    """Orders have a time and an amount; people have neither. What is proposed can be used."""
+    assert proposed(list(ROWS[0]), ROWS) == {
+        "type": "track", "event": "Order Completed", "time": {"column": "Datum", "format": "iso"},
+        "columns": {
+            "Kundnr": "userId", "E-post": "traits.email", "Anteckning": "properties.Anteckning",
+            "Belopp": {"to": "properties.revenue", "as": "number", "decimal": ","},
+        },
+    }  # fmt: skip
+    people = [{"customer_id": "12", "contact": "a@b.se", "postal code": "01234", "age": "41"}]
+    found = proposed(list(people[0]), people)
+    assert found["type"] == "identify"
+    assert found["columns"] == {
+        "customer_id": "userId", "contact": "traits.email", "postal code": "traits.postal_code",
+        "age": {"to": "traits.age", "as": "number", "decimal": "."},
+    }  # fmt: skip
+    assert message_of(mapping_of(found), people[0], 1)["traits"] == {
+        "email": "a@b.se",
+        "postal_code": "01234",
+        "age": 41,
+    }
+
+
+class Cut(Exception):
+    """The process was killed."""
+
+
+class MemoryDoor:
+    """Takes batches, until it is cut off before or after one was durable."""
+
+    def __init__(self, cut_at=None, durable=False):
+        self.taken, self.calls, self.cut_at, self.durable = {}, 0, cut_at, durable
+
+    def take(self, messages):
+        self.calls += 1
+        if self.calls == self.cut_at and not self.durable:
+            raise Cut
+        self.taken |= {each["messageId"]: each for each in messages}
+        if self.calls == self.cut_at:
+            raise Cut
+        return [each["bad"] for each in messages if "bad" in each]
+
+
+@given(count=st.integers(1, 2_300), cut_at=st.integers(1, 6), durable=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_cut_off_anywhere_and_run_again_every_row_is_sent_once(tmp_path_factory, count, cut_at, durable):
+    """A batch that was durable though nobody was told is sent again, under the same ids."""
+    door, mark = MemoryDoor(cut_at, durable), Mark(tmp_path_factory.mktemp("m"), b"file", b"mapping")
+    messages = [(n, {"messageId": f"m{n}"}, n * 10) for n in range(1, count + 1)]
+    try:
+        send(iter(messages), door, mark)
+    except Cut:
+        before = mark.rows
+        assert all(f"m{n}" in door.taken for n in range(1, before + 1))
+        report = send(iter(messages), door, mark)
+        assert report.skipped == before
+    assert len(door.taken) == count and mark.rows == count
+    calls = door.calls
+    assert send(iter(messages), door, mark).skipped == count and door.calls == calls
+
+
+def test_what_is_set_aside_is_counted_by_reason(tmp_path):
+    messages = [
+        (n, {"messageId": f"m{n}", **({"bad": "no_identifier"} if n % 3 == 0 else {})}, n) for n in range(1, 10)
+    ]
+    report = send(iter(messages), MemoryDoor(), Mark(tmp_path, b"x"))
+    assert (report.rows, report.set_aside, report.reasons) == (9, 3, {"no_identifier": 3})
+
+
+def test_batches_are_bounded_in_bytes(tmp_path):
+    sizes = []
+    door = MemoryDoor()
+    take = door.take
+    door.take = lambda messages: sizes.append(len(json.dumps(messages))) or take(messages)
+    send(((n, {"messageId": f"m{n}", "x": "y" * 30_000}, n) for n in range(1, 60)), door, Mark(tmp_path, b"y"))
+    assert len(door.taken) == 59 and max(sizes) < 512_000
