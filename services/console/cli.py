@@ -212,7 +212,7 @@ def delivery_redrive(
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, or NDJSON (.ndjson, .jsonl)")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, .ndjson, .parquet or .xlsx")],
     mapping: Annotated[str, typer.Option(help="How rows become messages: JSON, or @FILE")] = "",
     write_key: Annotated[str, typer.Option(help="The source's; or @FILE")] = "",
     propose: Annotated[bool, typer.Option("--propose", help="Only proposes a mapping.")] = False,

@@ -1,13 +1,14 @@
-"""Reading files as they really come: rows of named texts (CSV) or values (NDJSON), one at a time.
+"""Reading files as they really come: rows of named texts (CSV) or values (NDJSON, Parquet, Excel), one at a time.
 
 A dialect is told by looking, and may be said instead: encodings with and without a byte order mark, separators,
-quoted newlines. Nothing is held but the row at hand.
+quoted newlines. Nothing is held but the rows at hand.
 """
 
 import codecs
 import csv
 import io
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +28,8 @@ LOOKED_AT: Final = 64 * 1024
 """Characters from which the separator is told."""
 CHUNK: Final = 1 << 20
 LONGEST_CELL: Final = 1 << 20
-JSON_ENDINGS: Final = (".ndjson", ".jsonl")
+KINDS: Final = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet", ".xlsx": "excel"}
+"""A file's ending -> its kind; everything else is CSV."""
 
 Row = dict[str, Any]
 
@@ -36,14 +38,16 @@ class Dialect(NamedTuple):
     """How a file is written."""
 
     kind: str
-    """`csv` or `ndjson`."""
+    """`csv`, `ndjson`, `parquet` or `excel`."""
     encoding: str
     separator: str
 
 
 def dialect_of(path: Path, encoding: str = "", separator: str = "") -> Dialect:
     """The file's dialect; what is given is believed. Raises SamlaError."""
-    kind = "ndjson" if path.suffix.lower() in JSON_ENDINGS else "csv"
+    kind = KINDS.get(path.suffix.lower(), "csv")
+    if kind in ("parquet", "excel"):
+        return Dialect(kind, "", "")
     try:
         encoding = codecs.lookup(encoding).name if encoding else _encoding_of(path)
     except LookupError as error:
@@ -91,6 +95,17 @@ def _evenness(sample: str, separator: str) -> tuple[int, int]:
 
 def rows_of(path: Path, dialect: Dialect) -> Iterator[tuple[Row, int]]:
     """(row, bytes read so far). Raises SamlaError with the line where the file cannot be read."""
+    if dialect.kind in ("csv", "ndjson"):
+        return _text_rows(path, dialect)
+    try:
+        tables = import_module("services.console.importing.tables")
+    except ImportError as error:
+        raise SamlaError("Parquet and Excel files need more libraries: pip install 'samla[files]'") from error
+    found: Iterator[tuple[Row, int]] = getattr(tables, dialect.kind)(path)
+    return found
+
+
+def _text_rows(path: Path, dialect: Dialect) -> Iterator[tuple[Row, int]]:
     csv.field_size_limit(LONGEST_CELL)
     with path.open("rb") as raw:
         text = io.TextIOWrapper(raw, encoding=dialect.encoding, newline="")
@@ -106,16 +121,22 @@ def _csv(text: io.TextIOWrapper, separator: str) -> Iterator[Row]:
     reader = csv.reader(text, delimiter=separator)
     try:
         names = [name.strip() for name in next(reader, [])]
-        if len(set(names)) != len(names) or not all(names):
-            raise SamlaError("the first line must name the columns, each differently")
+        check_names(names)
         for cells in reader:
             if any(cells):
-                yield _named(names, cells, reader.line_num)
+                yield named(names, cells, reader.line_num)
     except csv.Error as error:
         raise SamlaError(f"line {reader.line_num} is no CSV: {error}") from error
 
 
-def _named(names: list[str], cells: list[str], line: int) -> Row:
+def check_names(names: list[str]) -> None:
+    """Raises SamlaError where they cannot name columns."""
+    if len(set(names)) != len(names) or not all(names):
+        raise SamlaError("the first line must name the columns, each differently")
+
+
+def named(names: list[str], cells: list[Any], line: int) -> Row:
+    """The cells by name. Raises SamlaError where there are more of them than columns."""
     if len(cells) > len(names) and any(cells[len(names) :]):
         raise SamlaError(f"line {line} has {len(cells)} cells, but there are {len(names)} columns: see --separator")
     return dict(zip(names, cells, strict=False))

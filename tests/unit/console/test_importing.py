@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime
+from decimal import Decimal
 
+import openpyxl
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mapping_of, message_of
@@ -78,6 +83,45 @@ def test_what_cannot_be_read_says_where(tmp_path, name, content, says):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(SamlaError, match=says):
+        read(path)
+
+
+def test_parquet_is_read_with_its_types(tmp_path):
+    """Dates and exact numbers as JSON has them; what is missing is missing."""
+    path = tmp_path / "x.parquet"
+    moment = datetime(2026, 3, 29, 12, 0, tzinfo=UTC)
+    table = {"id": [1, 2], "sum": [Decimal("12.50"), None], "at": [moment, moment], "tags": [["a"], []]}
+    parquet.write_table(pyarrow.table(table), path, row_group_size=1)
+    first, second = read(path)
+    assert first == {"id": 1, "sum": 12.5, "at": "2026-03-29T12:00:00+00:00", "tags": ["a"]}
+    assert second["sum"] is None
+    assert message_of(mapping_of({"type": "identify", "columns": {"sum": "traits.s"}}), second, 2).get("traits") is None
+
+
+def test_excel_is_read_from_its_first_sheet(tmp_path):
+    """Empty rows and columns without a name at the end are nothing."""
+    path = tmp_path / "x.xlsx"
+    book = openpyxl.Workbook()
+    sheet = book.active
+    named = ("Kundnr", "Datum", "Belopp", None)
+    one, empty, two = ("007", datetime(2026, 3, 29), 12.5, None), (None,) * 4, ("008", None, 7, None)
+    for row in (named, one, empty, two):
+        sheet.append(row)
+    book.create_sheet("other").append(("x",))
+    book.save(path)
+    assert read(path) == [
+        {"Kundnr": "007", "Datum": "2026-03-29T00:00:00", "Belopp": 12.5},
+        {"Kundnr": "008", "Datum": None, "Belopp": 7},
+    ]
+    times = {"type": "identify", "columns": {"Belopp": {"to": "traits.b", "as": "number"}}, "time": {"column": "Datum"}}
+    assert message_of(mapping_of(times), read(path)[0], 1)["timestamp"] == "2026-03-29T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.xlsx"])
+def test_what_is_no_such_file_says_so(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"not at all")
+    with pytest.raises(SamlaError, match=name):
         read(path)
 
 
