@@ -163,14 +163,20 @@ class Edge:
     async def _pixel(self, kind: str, scope: Scope, send: Send) -> None:
         """An image that sends a message: for e-mails and for pages without scripts. It is an image always."""
         received = time.time_ns() // 1_000_000
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
-        batch = Batch([message_of(kind, pairs)], {})
-        headers = dict(scope["headers"])
-        taken = await self._take(batch, dict(pairs).get("writeKey"), b"", received, scope, headers)
+        taken = await self._from_address(kind, received, scope)
         status = taken.status if isinstance(taken, Refused) else _STATUS[taken[0]]
         if not isinstance(taken, Refused) and taken[0] is Outcome.DURABLE and taken[1].set_aside:
             status = 400
         await answers.plain(send, status, GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")])
+
+    async def _from_address(self, kind: str, received: int, scope: Scope) -> tuple[Outcome, Intake, str] | Refused:
+        try:
+            query = scope["query_string"].decode("latin-1")
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        except ValueError:
+            return Refused(400, "too_many_fields", f"an address may have {MOST_FIELDS} parameters")
+        batch = Batch([message_of(kind, pairs)], {})
+        return await self._take(batch, dict(pairs).get("writeKey"), b"", received, scope, dict(scope["headers"]))
 
     async def _take(
         self,

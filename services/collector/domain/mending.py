@@ -51,29 +51,36 @@ def mended(message: Message, rule: Rule) -> Message:
         value = _taken(whole, old)
         if value is not _NOTHING:
             # What is there already stays; so does what could not be moved there.
-            _put(whole, new if _found(whole, new) in (_NOTHING, None) else old, value)
+            _put(whole, new if _is_free(whole, new) else old, value)
     for path in rule.get("drop", ()):
         _taken(whole, path)
     for path, value in rule.get("set", {}).items():
         _put(whole, path, deepcopy(value))
     for path, value in rule.get("default", {}).items():
-        if _found(whole, path) in (_NOTHING, None):
+        if _is_free(whole, path):
             _put(whole, path, deepcopy(value))
     return whole
 
 
-def _found(message: Message, path: str) -> Any:
+def _is_free(message: Message, path: str) -> bool:
+    """Whether something can be put there without anything being lost."""
     value: Any = message
     for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return _NOTHING
+        if value is None:
+            return True
+        if not isinstance(value, dict):
+            return False
+        if name not in value:
+            return True
         value = value[name]
-    return value
+    return value is None
 
 
 def _taken(message: Message, path: str) -> Any:
     *parents, last = path.split(".")
-    inner = _found(message, ".".join(parents)) if parents else message
+    inner: Any = message
+    for name in parents:
+        inner = inner.get(name) if isinstance(inner, dict) else None
     return inner.pop(last, _NOTHING) if isinstance(inner, dict) else _NOTHING
 
 

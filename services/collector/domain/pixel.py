@@ -25,7 +25,7 @@ def message_of(kind: str, query: Iterable[tuple[str, str]]) -> Message:
 
 
 def _put(into: dict[str, Any], path: list[str], value: str) -> None:
-    for name in path[: DEEPEST - 1][:-1]:
+    for name in path[:-1][:DEEPEST]:
         inner = into.setdefault(name, {})
         if not isinstance(inner, dict):
             return

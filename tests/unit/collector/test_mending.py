@@ -66,10 +66,22 @@ def test_a_rename_loses_no_value(message, old, new):
         found = (x for y in value.values() for x in (leaves(y) if isinstance(y, dict) else [y]))
         return [each for each in found if each is not None]
 
-    if not (new.startswith(f"{old}.") or old.startswith(f"{new}.")):
-        kept = mended(message, {"rename": {old: new}})
-        if not any(isinstance(value, dict) for value in message.values()):
-            assert len(leaves(kept)) == len(leaves(message))
+    kept = mended(message, {"rename": {old: new}})
+    assert sorted(map(repr, leaves(kept))) == sorted(map(repr, leaves(message)))
+
+
+@given(messages, paths, values)
+def test_a_default_overwrites_nothing(message, path, value):
+    """It fills what is absent or null, and nothing that stands in its way is lost."""
+
+    def paths_of(inner, at=()):
+        for name, each in inner.items():
+            if isinstance(each, dict) and each:
+                yield from paths_of(each, (*at, name))
+            elif each is not None and each != {}:
+                yield (*at, name), each
+
+    assert dict(paths_of(message)).items() <= dict(paths_of(mended(message, {"default": {path: value}}))).items()
 
 
 @pytest.mark.parametrize(
