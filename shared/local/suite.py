@@ -205,9 +205,21 @@ def _listens(url: str) -> str:
     return "ok" if is_open(parts.port or 0) else "down"
 
 
-def _resident_mb(pid: int) -> float:
+def _resident_mb(leader: int) -> float:
+    """Of a process and all that it has started: each of ours leads a session of its own."""
+    return sum(_resident(each) for each in Path("/proc").iterdir() if each.name.isdigit() and _session(each) == leader)
+
+
+def _session(process: Path) -> int:
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return os.getsid(int(process.name))
+    except OSError:
+        return 0
+
+
+def _resident(process: Path) -> float:
+    try:
+        pages = int((process / "statm").read_text().split()[1])
     except OSError:
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
