@@ -165,7 +165,11 @@ class Edge:
         received = time.time_ns() // 1_000_000
         taken = await self._from_address(kind, received, scope)
         status = taken.status if isinstance(taken, Refused) else _STATUS[taken[0]]
-        if not isinstance(taken, Refused) and taken[0] is Outcome.DURABLE and taken[1].set_aside:
+        if (
+            not isinstance(taken, Refused)
+            and status == 200
+            and any(each.code not in QUIET for each in taken[1].set_aside)
+        ):
             status = 400
         await answers.plain(send, status, GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")])
 

@@ -120,6 +120,8 @@ def test_a_bots_messages_are_set_apart_and_not_called_an_error(world, source):
     world.quiet()
     assert world.profile_of(user) is None
     assert world.ask("collector", "quarantine_list", source)[0]["reason"] == "bot"
+    path = f"/pixel/v1/track?writeKey={world.key}&userId={user}&event=Opened"
+    assert get(world, path, **{"User-Agent": GOOGLE, "Referer": "http://shop"}).status == 200
 
 
 def test_a_picture_sends_a_message(world, source):
