@@ -10,15 +10,12 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from shared.errors import Unavailable
+from shared.local.packages import installed
 from shared.local.processes import Background, is_open, wait_until
 
 START_SECONDS: Final = 90.0
 SERVERS: Final = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
 """Not the wrapper in /usr/sbin: that one insists on the system's own user and node."""
-INSTALL: Final = (
-    ["apt-get", "update", "-qq"],
-    ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "rabbitmq-server"],
-)
 
 
 def server() -> str | None:
@@ -28,34 +25,7 @@ def server() -> str | None:
 
 def install() -> str:
     """The path of a rabbitmq-server, installed from the system's packages where it is not there yet."""
-    if found := server():
-        return found
-    sudo = _may_install()
-    for command in INSTALL:
-        done = subprocess.run(
-            [*sudo, *command], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            stdin=subprocess.DEVNULL, capture_output=True, check=False,
-        )  # fmt: skip
-        if done.returncode and command is INSTALL[-1]:
-            raise Unavailable(f"apt could not install rabbitmq-server: {done.stderr.decode(errors='replace')[-300:]}")
-    if found := server():
-        return found
-    raise Unavailable("rabbitmq-server was installed, but it is not in any of " + ", ".join(SERVERS))
-
-
-def _may_install() -> list[str]:
-    if shutil.which("apt-get"):
-        if os.geteuid() == 0:
-            return []
-        if (
-            shutil.which("sudo")
-            and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
-        ):
-            return ["sudo", "-n"]
-    raise Unavailable(
-        "RabbitMQ is missing: run `sudo apt-get install --no-install-recommends rabbitmq-server`, "
-        "set AMQP_URL to a broker, or use `docker compose up`"
-    )
+    return installed("rabbitmq-server", server, "set AMQP_URL to a broker, or use `docker compose up`")
 
 
 def process(home: Path) -> Background:

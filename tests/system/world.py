@@ -10,11 +10,13 @@ from typing import Any
 
 import urllib3
 
+from contracts.streams import TRACKING
 from services.console.progress import is_quiet
 from services.console.sink import Sink
 from shared.config import Settings
 from shared.errors import Unavailable
 from shared.eventlog import MongoEventLog
+from shared.eventlog.sealed import open_events
 from shared.keyring import Keyring
 from shared.keystore import MongoKeyStore
 from shared.local.suite import ROOT, Suite, eventually
@@ -37,7 +39,7 @@ class World:
         )
         self.url = f"http://127.0.0.1:{self.settings.collector_port}"
         self.pool = urllib3.PoolManager(maxsize=8, retries=False)
-        self.key = ""
+        self.key = self.source = ""
         self.event = f"Order {self.fresh()} Completed"
 
     def fresh(self) -> str:
@@ -46,7 +48,8 @@ class World:
 
     def open_source(self) -> None:
         """A source of this test's own."""
-        self.key = self.ask("collector", "create_source", f"source-{self.fresh()}", "first")["write_key"]
+        made = self.ask("collector", "create_source", f"source-{self.fresh()}", "first")
+        self.key, self.source = made["write_key"], made["source"]
 
     # In
 
@@ -84,6 +87,16 @@ class World:
         """An RPC, over a connection of its own."""
         with rpc_cluster(self.settings, timeout=20) as services:
             return getattr(services[service], method)(*arguments, **named)
+
+    def logged(self, source: str | None = None) -> list[dict[str, Any]]:
+        """The bodies of what a source has in the log, as they stand there, in no order."""
+        events = [
+            event
+            for partition, head in self.log.heads(TRACKING).items()
+            for event in self.log.read(TRACKING, partition, 0, head or 1)
+            if event.source == (source or self.source)
+        ]
+        return [body for body in open_events(self.keyring, events) if body is not None]
 
     def profile_of(self, user: str) -> str | None:
         """The profile of a user id."""
