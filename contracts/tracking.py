@@ -12,6 +12,9 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 KINDS: Final = ("track", "identify", "page", "screen", "group", "alias")
 TYPES: Final = {kind: f"tracking.{kind}.v1" for kind in KINDS}
 """Kind of message -> event type."""
+CORRECTED: Final = "tracking.corrected.v1"
+"""What an earlier event of the same subject should have said, by newer cleaning rules: `data` is a Corrected, the
+body stands in its place. Without a body the event is taken back: it belongs to another subject, where it is now."""
 PARTIES: Final = ("first", "second", "third")
 """Whose data it is; the first ranks above the second, that above the third."""
 
@@ -70,6 +73,9 @@ class Body(Schema):
         metadata={"description": "browser, os, device, bot: what the user agent says, as far as it is known"},
     )
     gpc = fields.Boolean(metadata={"description": "Sec-GPC: 1 was said: no sale, no sharing, no ads"})
+    agreement = fields.String(metadata={"description": "the agreement or licence that it came under"})
+    cleaned = fields.Integer(strict=True, metadata={"description": "version of the source's cleaning rules"})
+    uncleaned = fields.List(fields.String(), metadata={"description": "paths of values that they could not read"})
     set_aside = fields.List(
         fields.List(fields.String()), metadata={"description": "[kind, reason] of identifiers that are nobody's"}
     )
@@ -86,3 +92,14 @@ class SensitiveBody(Schema):
     properties = fields.Dict(required=True)
     traits = fields.Dict(required=True)
     categories = fields.List(fields.String(), required=True)
+
+
+class Corrected(Schema):
+    """`data` of tracking.corrected.v1."""
+
+    corrects = fields.String(required=True, metadata={"description": "the id of the event"})
+    cleaning = fields.Integer(required=True, strict=True, metadata={"description": "version of the rules"})
+
+
+EVENTS: Final = {CORRECTED: Corrected}
+"""Event type -> its `data`, of those that have any."""

@@ -27,9 +27,10 @@ from services.collector.domain import decode
 from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch, Refused
 from services.collector.domain.intake import Intake, take_in
-from services.collector.domain.normalize import BOT, Arrival
+from services.collector.domain.normalize import BOT
 from services.collector.domain.pixel import GIF, message_of, rudder_config, segment_settings
 from services.collector.domain.source import Limits, Source
+from services.collector.raw import RawStore
 from services.collector.sources import SourceTable
 from services.collector.store import QuarantineStore, SourceStore
 from services.collector.writer import Appender, Outcome, Work, Writer
@@ -84,7 +85,10 @@ class Edge:
         sources, quarantine = SourceStore(runtime.db), QuarantineStore(runtime.db, runtime.keyring)
         sources.setup()
         quarantine.setup()
-        self._writer = Writer(Appender(runtime.log, runtime.keyring, quarantine), self._tell)
+        raw = RawStore(runtime.db, runtime.keyring)
+        raw.setup()
+        appender = Appender(runtime.log, runtime.transactor, runtime.keyring, quarantine, raw)
+        self._writer = Writer(appender, self._tell)
         self._writer.start()
         self._activity = Activity(ActivityStore(runtime.db))
         self._activity.start()
@@ -199,20 +203,23 @@ class Edge:
             self._note(source, received, refused=1)
             why = f"this source may send {source.rate} events a second"
             return Refused(429, "rate_limited", why, wait)
-        arrival = Arrival(
-            received=received,
-            party=source.party,
-            source_name=source.name,
+        if not source.may_send(received):
+            self._note(source, received, refused=1)
+            return Refused(403, "no_agreement", f"{source.party}-party data needs an agreement or licence that holds")
+        arrival = source.arrival(
+            received,
             gpc=headers.get(b"sec-gpc") == b"1",
-            sized=len(text) <= decode.BIGGEST_EVENT,
-            exact=not decode.has_long_number(text),
             sender=sender_of(scope, headers, source),
+            sized=len(text) <= source.size,
+            exact=not decode.has_long_number(text),
         )
         intake = take_in(batch, arrival, POLICY, new_id)
         correlation = new_id()
         outcome = await self._written(source, received, correlation, intake, len(text))
         if outcome is Outcome.DURABLE:
             self._note(source, received, events=len(intake.accepted), errors=len(intake.set_aside))
+            if intake.violations and self._activity is not None:
+                self._activity.violated(source.id, received, correlation, intake.violations)
         else:
             self._note(source, received, refused=1)
         return outcome, intake, correlation
@@ -342,15 +349,20 @@ async def _tell(send: Send, outcome: Outcome, intake: Intake, correlation: str, 
         return await answers.refuse(send, _UNAVAILABLE)
     if outcome is Outcome.FAILED:
         return await answers.refuse(send, Refused(500, "internal", f"not written; tell us of {correlation}"))
-    if not intake.set_aside:
+    if not intake.set_aside and not intake.refused:
         return await answers.plain(send, 200, DONE, [JSON, *extra])
-    if single and intake.set_aside[0].code not in QUIET:
+    if single and intake.set_aside and intake.set_aside[0].code not in QUIET:
         [aside] = intake.set_aside
         return await answers.refuse(send, Refused(400, aside.code, f"{aside.why} (it is kept in quarantine)"))
     rows = [
         {"index": each.at, "code": each.code, "message": each.why, "place": each.place} for each in intake.set_aside
     ]
-    return await answers.plain(send, 200, orjson.dumps({"success": True, "set_aside": rows}), [JSON, *extra])
+    told: dict[str, object] = {"success": True, "set_aside": rows}
+    if intake.refused:
+        told["refused_fields"] = [
+            {"index": each.at, "code": "outside_agreement", "place": each.place} for each in intake.refused
+        ]
+    return await answers.plain(send, 200, orjson.dumps(told), [JSON, *extra])
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from services.collector.domain.intake import Accepted, SetAside
 from services.collector.domain.mending import Rule
 from services.collector.domain.quarantine import again
+from services.collector.domain.raw import Request
 from services.collector.domain.source import Source
 from services.collector.store import Chosen, Entry, QuarantineStore, SourceStore
 from services.collector.writer import Appender, Item
@@ -37,7 +38,7 @@ class Replaying:
         passed = {each.id: (each, taken) for each in entries if isinstance(taken := found[each.id], Accepted)}
         failed = {name: each for name, each in found.items() if isinstance(each, SetAside)}
         if not dry:
-            self._appender.append([_item(entry, taken) for entry, taken in passed.values()])
+            self._appender.append([_item(entry, taken) for entry, taken in passed.values() if entry.kept])
             self._quarantine.remove(list(passed))
             self._quarantine.explain(failed)
         return {
@@ -62,4 +63,4 @@ _GONE: Final = SetAside(0, "gone", "", "its source is gone, or it was erased", b
 
 
 def _item(entry: Entry, taken: Accepted) -> Item:
-    return Item(entry.source, entry.received, new_id(), taken)
+    return Item(entry.source, entry.received, new_id(), taken, entry.kept or Request())

@@ -12,9 +12,13 @@ from pymongo import DESCENDING, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from services.collector.domain.agreement import Agreement
 from services.collector.domain.intake import Intake, SetAside
 from services.collector.domain.quarantine import FORM, Kept, unpacked
-from services.collector.domain.source import Source, address, checked, named
+from services.collector.domain.raw import request_of
+from services.collector.domain.rules import Rules
+from services.collector.domain.source import Source, checked, named
+from services.collector.rulebook import AgreementStore, RuleBook, rules_of
 from shared.errors import SamlaError
 from shared.keyring import Keyring, Sealed, Sealing, new_id
 from shared.mongo import pages
@@ -30,9 +34,12 @@ class SourceStore:
 
     def __init__(self, db: "Database[Any]") -> None:
         self._sources = db["sources"]
+        self.rules = RuleBook(db)
+        self.agreements = AgreementStore(db)
 
     def setup(self) -> None:
         """Makes indexes."""
+        self.rules.setup()
         self._lift()
         self._sources.create_index("keys.hash", unique=True, name="keys")
         self._sources.create_index("name", unique=True, name="name")
@@ -49,7 +56,7 @@ class SourceStore:
         key = secrets.token_urlsafe(WRITE_KEY_BYTES)
         made = Source(new_id()[:16], named(name, party), party, True, now)
         document = {"_id": made.id, **made._asdict(), "keys": [_held(key)]}
-        del document["id"]
+        del document["id"], document["rules"]
         try:
             self._sources.insert_one(document)
         except DuplicateKeyError as error:
@@ -58,12 +65,26 @@ class SourceStore:
 
     def all(self) -> list[Source]:
         """All, oldest first."""
-        return [_source(doc) for doc in self._sources.find().sort("created", 1)]
+        rules = self._rules_of()
+        return [_source(doc, rules(doc)) for doc in self._sources.find().sort("created", 1)]
+
+    def one(self, identity: str) -> Source:
+        """One of them. Raises SamlaError."""
+        doc = self._sources.find_one({"_id": identity})
+        if doc is None:
+            raise SamlaError(f"there is no source {identity}: see `samla source list`")
+        return _source(doc, self._rules_of()(doc))
+
+    def _rules_of(self) -> Callable[[Mapping[str, Any]], Rules]:
+        """Gives the rules of a source's document."""
+        texts, agreements = self.rules.in_force(), self.agreements.all()
+        return lambda doc: rules_of(texts.get(doc["_id"], {}), agreements.get(doc.get("agreement", "")))
 
     def by_key(self, now: int) -> dict[str, Source]:
         """Hash of a write key that is still good -> source."""
+        rules = self._rules_of()
         return {
-            key["hash"]: _source(doc)
+            key["hash"]: _source(doc, rules(doc))
             for doc in self._sources.find()
             for key in doc["keys"]
             if key["until"] is None or key["until"] > now
@@ -73,6 +94,12 @@ class SourceStore:
         """The source with these fields, see domain.source.checked."""
         fields = checked(changes)
         return self._changed(identity, {"$set": fields} if fields else {"$setOnInsert": {}})
+
+    def sign(self, identity: str, agreement: Agreement) -> Source:
+        """The source sends under this agreement from now on. Raises SamlaError where it is of another party."""
+        if self.one(identity).party != agreement.party:
+            raise SamlaError(f"an agreement for {agreement.party}-party data is for sources of that party")
+        return self._changed(identity, {"$set": {"agreement": agreement.id}})
 
     def rotate(self, identity: str, now: int, until: int) -> str:
         """A new write key; those before it are good until then (ms), and no longer than they were."""
@@ -87,7 +114,7 @@ class SourceStore:
         found = self._sources.find_one_and_update({"_id": identity}, step, return_document=True)
         if found is None:
             raise SamlaError(f"there is no source {identity}: see `samla source list`")
-        return _source(found)
+        return _source(found, self._rules_of()(found))
 
 
 def hashed(write_key: str) -> str:
@@ -103,9 +130,9 @@ def _good(until: str, now: int) -> dict[str, Any]:
     return {"$or": [{"$eq": [until, None]}, {"$gt": [until, now]}]}
 
 
-def _source(doc: dict[str, Any]) -> Source:
+def _source(doc: Mapping[str, Any], rules: Rules) -> Source:
     given = {name: doc[name] for name in Source._fields if name in doc}
-    return Source(**{**given, "id": doc["_id"], "created": int(doc["created"])})
+    return Source(**{**given, "id": doc["_id"], "created": int(doc["created"]), "rules": rules})
 
 
 class Chosen(NamedTuple):
@@ -250,13 +277,13 @@ class QuarantineStore:
 
 
 def _kept(each: SetAside, intake: Intake) -> Kept:
-    sender = intake.arrival.sender
+    request = request_of(intake)
     return Kept(
         raw=each.raw.decode(errors="replace"),
-        shared=dict(intake.shared),
-        gpc=intake.arrival.gpc,
-        address=address(sender.address, sender.ip_policy) or "",
-        agent=sender.agent,
+        shared=request.shared,
+        gpc=request.gpc,
+        address=request.address,
+        agent=request.agent,
     )
 
 

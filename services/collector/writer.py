@@ -16,11 +16,15 @@ from prometheus_client import Counter, Gauge, Histogram
 from pymongo.errors import PyMongoError
 
 from contracts.streams import TRACKING
+from services.collector.domain.agreement import class_of
 from services.collector.domain.intake import Accepted, Intake
+from services.collector.domain.raw import Request, received_of, request_of
+from services.collector.raw import Entry, RawStore
 from services.collector.store import QuarantineStore
 from shared.errors import SamlaError, SubjectsFenced, Unavailable
-from shared.eventlog import EventLog, NewEvent
+from shared.eventlog import Appended, EventLog, NewEvent
 from shared.keyring import ORDINARY, SENSITIVE, Identifier, Keyring, Sealing, new_id
+from shared.transaction import Transaction, Transactor
 
 MOST_WAITING: Final = 20_000
 """Events that may wait in memory; with more the edge answers 503."""
@@ -77,15 +81,20 @@ class Item(NamedTuple):
     received: int
     correlation: str
     message: Accepted
+    request: Request
 
 
 class Appender:
     """Turns messages into sealed events and appends them."""
 
-    def __init__(self, log: EventLog, keyring: Keyring, quarantine: QuarantineStore) -> None:
+    def __init__(
+        self, log: EventLog, transactor: Transactor, keyring: Keyring, quarantine: QuarantineStore, raw: RawStore
+    ) -> None:
         self._log = log
+        self._transactor = transactor
         self._keyring = keyring
         self._quarantine = quarantine
+        self._raw = raw
 
     def write(self, group: Sequence[Work]) -> None:
         """Everything of the group is durable, or nothing may be believed to be. Raises what failed."""
@@ -93,10 +102,11 @@ class Appender:
             self._quarantine.add(work.source, work.received, work.intake)
             for each in work.intake.set_aside:
                 EVENTS.labels(f"quarantined_{each.code}").inc()
+        requests = [request_of(work.intake) for work in group]
         self.append(
             [
-                Item(work.source, work.received, work.correlation, each)
-                for work in group
+                Item(work.source, work.received, work.correlation, each, request)
+                for work, request in zip(group, requests, strict=True)
                 for each in work.intake.accepted
             ]
         )
@@ -107,7 +117,7 @@ class Appender:
         EVENTS.labels("suppressed").inc(len(items) - len(allowed))
         for attempt in range(ATTEMPTS):
             try:
-                places = self._log.append(TRACKING, self._sealed(allowed))
+                places = self._appended(allowed)
             except SubjectsFenced as error:
                 if attempt == ATTEMPTS - 1:
                     raise BeingErased("subjects are being erased; try again") from error
@@ -119,6 +129,20 @@ class Appender:
             EVENTS.labels("duplicate").inc(duplicates)
             EVENTS.labels("accepted").inc(len(places) - duplicates)
             return
+
+    def _appended(self, items: list[Item]) -> list[Appended]:
+        """The events, and the requests that they came with as they were received, in one transaction."""
+        events = self._sealed(items)
+        raw = self._raw.documents(_received(items, events))
+        if not events:
+            return []
+
+        def work(within: Transaction) -> list[Appended]:
+            places = self._log.append(TRACKING, events, within)
+            self._raw.add(raw, within)
+            return places
+
+        return self._transactor.run(work)
 
     def _without_suppressed(self, items: list[Item]) -> list[Item]:
         """Without messages about people who are not to be taken in again."""
@@ -134,9 +158,10 @@ class Appender:
         ]
         sealings = []
         for item, subject, identity in zip(items, subjects, ids, strict=True):
-            sealings.append(Sealing(subject, ORDINARY, identity, item.message.ordinary))
+            ordinary, sensitive = classes(item.message)
+            sealings.append(Sealing(subject, ordinary, identity, item.message.ordinary))
             if item.message.sensitive is not None:
-                sealings.append(Sealing(subject, SENSITIVE, identity, item.message.sensitive))
+                sealings.append(Sealing(subject, sensitive, identity, item.message.sensitive))
         texts = iter(self._keyring.seal(sealings))
         return [
             _event(item, subject, identity, texts) for item, subject, identity in zip(items, subjects, ids, strict=True)
@@ -150,10 +175,36 @@ class Appender:
         return [(known[each] if each is not None else None) or new_id() for each in primaries]
 
 
+def classes(message: Accepted) -> tuple[str, str]:
+    """Under which keys its ordinary and its sensitive part are sealed."""
+    if not message.agreement:
+        return ORDINARY, SENSITIVE
+    return class_of(message.agreement, sensitive=False), class_of(message.agreement, sensitive=True)
+
+
+def _received(items: Sequence[Item], events: Sequence[NewEvent]) -> list[Entry]:
+    """The requests with their messages, of the sources that keep them."""
+    found: dict[str, list[tuple[Item, NewEvent]]] = {}
+    for item, event in zip(items, events, strict=True):
+        if item.message.raw:
+            found.setdefault(item.correlation, []).append((item, event))
+    return [
+        Entry(
+            correlation,
+            of[0][0].source,
+            of[0][0].received,
+            [event.subject for _, event in of],
+            received_of(of[0][0].request, [(event.id, item.message.raw) for item, event in of]),
+        )
+        for correlation, of in found.items()
+    ]
+
+
 def _event(item: Item, subject: str, identity: str, texts: Any) -> NewEvent:
-    sealed = {ORDINARY: next(texts)}
+    ordinary, sensitive = classes(item.message)
+    sealed = {ordinary: next(texts)}
     if item.message.sensitive is not None:
-        sealed[SENSITIVE] = next(texts)
+        sealed[sensitive] = next(texts)
     return NewEvent(
         id=identity,
         type=item.message.type,

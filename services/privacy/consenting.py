@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from contracts.streams import TRACKING
+from contracts.tracking import CORRECTED
 from services.privacy.domain.consents import empty, merge, merged, state_of
 from services.privacy.domain.gate import decide
 from services.privacy.store import ConsentStore
@@ -85,7 +86,8 @@ def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, Any]:
     """Subject -> what these events say about consent. Most say nothing, and are not even parsed."""
     deltas: dict[str, Any] = {}
     for event, raw in zip(events, open_raw(keyring, events), strict=True):
-        if raw is None or not (b'"consent"' in raw or b'"gpc"' in raw):
+        # A correction says nothing new of consent: cleaning rules may not touch it.
+        if raw is None or event.type == CORRECTED or not (b'"consent"' in raw or b'"gpc"' in raw):
             continue
         if said := _said(raw, event):
             deltas[event.subject] = merge(deltas.get(event.subject) or empty(), said)

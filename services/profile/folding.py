@@ -8,18 +8,19 @@ import orjson
 from contracts import identity
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
 from contracts.profile import CHANGED, EVERYTHING, MERGED
-from contracts.streams import PROFILE, TRACKING
-from services.profile.domain.state import FOLD_VERSION, add, names_of, state_of
+from contracts.streams import PROFILE
+from contracts.tracking import CORRECTED
+from services.profile.correcting import Said, as_they_stand
+from services.profile.domain.state import FOLD_VERSION, add, empty, names_of, state_of
 from services.profile.store import CLASSES, ProfileStore, States, Subject
 from shared.consumer import Finish, Output
 from shared.errors import Poison
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
-from shared.eventlog.sealed import open_events
+from shared.eventlog.sealed import held_class, is_sensitive, open_events
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
 from shared.transaction import Transaction
 
 SERVICE: Final = "profile"
-REREAD: Final = 500
 
 
 class Folding:
@@ -34,7 +35,10 @@ class Folding:
 
     def fold(self, events: Sequence[Event]) -> Finish | None:
         """Folds tracking events into the states of their subjects."""
-        deltas = deltas_of(self._keyring, events)
+        deltas = deltas_of(self._keyring, [(event, event.id) for event in events if event.type != CORRECTED])
+        corrected = {event.subject for event in events if event.type == CORRECTED}
+        for subject in corrected:
+            deltas.setdefault(subject, {})
         reached = {event.subject: event for event in events if event.subject in deltas}
 
         def finish(within: Transaction) -> list[Output]:
@@ -43,7 +47,9 @@ class Folding:
             living = {subject: delta for subject, delta in deltas.items() if subject not in gone}
             self._store.save(
                 {
-                    subject: self._together(known.get(subject), delta, reached[subject])
+                    subject: self._again(known.get(subject), delta, reached[subject])
+                    if subject in corrected
+                    else self._together(known.get(subject), delta, reached[subject])
                     for subject, delta in living.items()
                 },
                 within,
@@ -55,7 +61,9 @@ class Folding:
             return self._changes(
                 {
                     profile: (
-                        {name for each in subjects for name in _names(deltas[each])},
+                        {EVERYTHING}
+                        if not corrected.isdisjoint(subjects)
+                        else {name for each in subjects for name in _names(deltas[each])},
                         [reached[each] for each in subjects],
                     )
                     for profile, subjects in told.items()
@@ -67,22 +75,14 @@ class Folding:
 
     def _together(self, known: Subject | None, delta: States, last: Event) -> States:
         if known is not None and known.version != FOLD_VERSION:
-            return self._again(last)
+            return self._again(known, delta, last)
         have = known.states if known else {}
         return add({cls: have[cls] for cls in delta if cls in have}, delta)
 
-    def _again(self, last: Event) -> States:
-        """A subject's states by today's fold: all of its events so far, from the log."""
-        states: States = {}
-        at = 0
-        while page := self._log.read_subject(TRACKING, last.subject, at, REREAD):
-            at = page[-1].position
-            chosen = [event for event in page if event.position <= last.position]
-            for delta in deltas_of(self._keyring, chosen).values():
-                add(states, delta)
-            if at >= last.position:
-                break
-        return states
+    def _again(self, known: Subject | None, delta: States, last: Event) -> States:
+        """A subject's states by today's fold, of all of its events so far as they stand corrected."""
+        classes = {*delta, *(known.states if known else ())}
+        return folded_again(self._log, self._keyring, last.subject, last.position, classes)
 
     # Identity's decisions
 
@@ -168,27 +168,38 @@ def regroup(
     return followed
 
 
-def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, States]:
+def folded_again(log: EventLog, keyring: Keyring, subject: str, upto: int, classes: Collection[str]) -> States:
+    """A subject's states from the log alone, up to a position; `classes` are those that it had before, which are
+    empty where nothing is left of them."""
+    states: States = {cls: empty() for cls in classes}
+    for page in as_they_stand(log, subject, upto):
+        for delta in deltas_of(keyring, page).values():
+            add(states, delta)
+    return states
+
+
+def deltas_of(keyring: Keyring, said: Sequence[Said]) -> dict[str, States]:
     """Subject -> what these events add to its states. Raises Poison where a body is not what it should be."""
     deltas: dict[str, States] = {}
     for cls in CLASSES:
-        holding = [event for event in events if cls in event.sealed]
-        for event, body in zip(holding, open_events(keyring, holding, cls), strict=True):
+        holding = [(event, identity, own) for event, identity in said if (own := held_class(event, cls))]
+        bodies = open_events(keyring, [event for event, _, _ in holding], cls)
+        for (event, identity, own), body in zip(holding, bodies, strict=True):
             if body is not None:
-                add(deltas.setdefault(event.subject, {}), {cls: _state(body, event)})
+                add(deltas.setdefault(event.subject, {}), {own: _state(body, event, identity)})
     return deltas
 
 
-def _state(body: Mapping[str, Any], event: Event) -> dict[str, Any]:
+def _state(body: Mapping[str, Any], event: Event, identity: str) -> dict[str, Any]:
     try:
-        return state_of(body, event.id)
+        return state_of(body, identity)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Poison(f"the body of event {event.id} is not what {event.type} says") from error
 
 
 def _names(delta: States) -> set[str]:
-    names = names_of(delta[ORDINARY]) if ORDINARY in delta else set()
-    return names | {SENSITIVE} if SENSITIVE in delta else names
+    plain = {name for cls, state in delta.items() if not is_sensitive(cls) for name in names_of(state)}
+    return plain | {SENSITIVE} if any(map(is_sensitive, delta)) else plain
 
 
 def _changed(profile: str, identity_: str, sealed: bytes, causes: Sequence[Event]) -> NewEvent:

@@ -1,18 +1,16 @@
 """Profiles, read: facts for machines, a card for people, a timeline, and everything for an export."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from contracts.profile import Facts, Known
-from contracts.streams import TRACKING
+from services.profile.correcting import as_they_stand
 from services.profile.domain.state import empty, merge, merged, state_of
 from services.profile.domain.view import latest, line_of, view_of, with_ids
 from services.profile.store import CLASSES, ProfileStore, Subject
 from shared.eventlog import Event, EventLog
-from shared.eventlog.sealed import Body, open_events
+from shared.eventlog.sealed import Body, is_sensitive, open_events
 from shared.keyring import ORDINARY, SENSITIVE, Keyring
-
-PAGE: Final = 500
 
 
 class Reading:
@@ -28,7 +26,7 @@ class Reading:
         subjects = self._store.of_profiles(profiles)
         moved = self._store.merged_into([each for each in profiles if each not in subjects])
         states = {
-            profile: merged(each.states[ORDINARY] for each in of if ORDINARY in each.states)
+            profile: merged(_plain(of))
             for profile, of in subjects.items()
         }
         known: dict[str, Known | None] = dict.fromkeys(profiles)
@@ -63,8 +61,8 @@ class Reading:
             return None
         at = str(subjects[0].profile)
         if as_of is None:
-            states = [each.states[ORDINARY] for each in subjects if ORDINARY in each.states]
-            special = [each.states[SENSITIVE] for each in subjects if SENSITIVE in each.states]
+            states = _plain(subjects)
+            special = [state for each in subjects for cls, state in each.states.items() if is_sensitive(cls)]
         else:
             states = [self._as_of(subjects, as_of, ORDINARY)]
             special = [self._as_of(subjects, as_of, SENSITIVE)]
@@ -75,14 +73,14 @@ class Reading:
 
     def _as_of(self, subjects: Sequence[Subject], as_of: int, cls: str) -> dict[str, Any]:
         state = empty()
-        for event, body in self._bodies(subjects, cls):
+        for _, identity, body in self._bodies(subjects, cls):
             if isinstance(body["time"], int) and body["time"] <= as_of:
-                merge(state, state_of(body, event.id))
+                merge(state, state_of(body, identity))
         return state
 
     def timeline(self, profile: str, limit: int) -> list[dict[str, Any]]:
         """What the person did, latest first."""
-        return latest((line_of(body, event.id) for event, body in self._bodies(self._subjects(profile))), limit)
+        return latest((line_of(body, identity) for _, identity, body in self._bodies(self._subjects(profile))), limit)
 
     def everything(self, profile: str) -> dict[str, Any]:
         """What an export holds: the profile, and every event as it stands in the log."""
@@ -90,9 +88,9 @@ class Reading:
         return {
             "profile": self.show(profile, None, sensitive=True),
             "events": [
-                {"id": event.id, "received": event.time, "class": cls, **body}
+                {"id": identity, "received": event.time, "class": cls, **body}
                 for cls in CLASSES
-                for event, body in self._bodies(subjects, cls)
+                for event, identity, body in self._bodies(subjects, cls)
             ],
         }
 
@@ -100,15 +98,20 @@ class Reading:
         at = self._store.merged_into([profile]).get(profile, profile)
         return self._store.of_profiles([at]).get(at, [])
 
-    def _bodies(self, subjects: Sequence[Subject], cls: str = ORDINARY) -> Iterator[tuple[Event, Body]]:
-        """Every event of the subjects that has not been erased, with its body."""
+    def _bodies(self, subjects: Sequence[Subject], cls: str = ORDINARY) -> Iterator[tuple[Event, str, Body]]:
+        """Every event of the subjects that has not been erased, as it stands corrected: (the event that holds the
+        body, the id of the event that the body is of, the body)."""
         for subject in subjects:
-            at = 0
-            while page := self._log.read_subject(TRACKING, subject.id, at, PAGE):
-                at = page[-1].position
-                for event, body in zip(page, open_events(self._keyring, page, cls), strict=True):
+            for page in as_they_stand(self._log, subject.id):
+                bodies = open_events(self._keyring, [event for event, _ in page], cls)
+                for (event, identity), body in zip(page, bodies, strict=True):
                     if body is not None:
-                        yield event, body
+                        yield event, identity, body
+
+
+def _plain(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    """The states of what is ordinary, under whatever agreement it came."""
+    return [state for each in subjects for cls, state in each.states.items() if not is_sensitive(cls)]
 
 
 def _only(state: Facts, owner: dict[tuple[str, str], str | None], profile: str) -> Facts:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from contracts.streams import IDENTITY, TRACKING
+from contracts.tracking import CORRECTED
 from services.profile.domain.state import add
-from services.profile.folding import deltas_of, named_in, regroup
+from services.profile.folding import deltas_of, folded_again, named_in, regroup
 from services.profile.store import ProfileStore, States
+from shared.eventlog import partition_of
 from shared.rebuild import Rows, Tools, Upto, run
 
 MOST_IN_MEMORY: Final = 20_000
@@ -48,15 +50,30 @@ class ProfileProjection:
 def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
     count = 0
     gathered: dict[str, States] = {}
+    corrected: set[str] = set()
     for page in tools.events(TRACKING, upto):
         count += len(page)
-        for subject, delta in deltas_of(tools.keyring, page).items():
+        corrected |= {event.subject for event in page if event.type == CORRECTED}
+        said = [(event, event.id) for event in page if event.type != CORRECTED]
+        for subject, delta in deltas_of(tools.keyring, said).items():
             add(gathered.setdefault(subject, {}), delta)
         if len(gathered) > MOST_IN_MEMORY:
             _write(store, tools, gathered)
             gathered = {}
     _write(store, tools, gathered)
+    _correct(store, tools, upto, sorted(corrected))
     return count
+
+
+def _correct(store: ProfileStore, tools: Tools, upto: Upto, subjects: list[str]) -> None:
+    """Folds the subjects again whose events were corrected."""
+    gone = tools.keyring.fenced(subjects)
+    for subject in subjects:
+        if subject not in gone:
+            at = upto[TRACKING, partition_of(subject, tools.log.partitions(TRACKING))]
+            had = store.load([subject]).get(subject)
+            states = folded_again(tools.log, tools.keyring, subject, at, had.states if had else ())
+            store.save({subject: states})
 
 
 def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> None:

@@ -3,7 +3,7 @@
 Tested by one conformance suite, tests/conformance/test_eventlog.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from shared.eventlog.event import Appended, Event, NewEvent
@@ -41,6 +41,9 @@ class EventLog(Protocol):
 
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""
+
+    def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
+        """The events with these ids, of those that there are."""
 
     def heads(self, stream: str) -> Mapping[int, int]:
         """Partition -> its last position (0 where nothing was appended yet)."""

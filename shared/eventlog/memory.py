@@ -95,6 +95,17 @@ class MemoryEventLog:
             held = [event for event in self._events[stream, partition][after:] if event.subject == subject]
         return [self._upcasters.event(event) for event in held[:limit]]
 
+    def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
+        """The events with these ids, of those that there are."""
+        with self._transactor.lock:
+            found = [
+                held[position - 1]
+                for (of, partition), held in self._events.items()
+                for identity in ids
+                if of == stream and (position := self._positions.get((stream, partition, identity)))
+            ]
+        return {event.id: self._upcasters.event(event) for event in found}
+
     def heads(self, stream: str) -> dict[int, int]:
         """Partition -> its last position."""
         with self._transactor.lock:

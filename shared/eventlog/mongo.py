@@ -221,10 +221,17 @@ class MongoEventLog:
         partition = partition_of(subject, self._streams[stream])
         return self._events(stream, {"subject": subject, "_id": {"$gt": _id(partition, after)}}, limit)
 
+    def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
+        """The events with these ids, of those that there are."""
+        if not ids:
+            return {}
+        anywhere = {"partition": {"$in": list(range(self._streams[stream]))}, "id": {"$in": list(ids)}}
+        return {event.id: event for event in self._events(stream, anywhere, 0)}
+
     def _events(self, stream: str, query: Mapping[str, Any], limit: int) -> list[Event]:
         lift = self._upcasters.event
         try:
-            found = self._events_of[stream].find(query, limit=limit, batch_size=limit).sort("_id", ASCENDING)
+            found = self._events_of[stream].find(query, limit=limit, batch_size=limit or 10_000).sort("_id", ASCENDING)
             return [lift(_event(stream, doc)) for doc in found]
         except PyMongoError as error:
             raise Unavailable(f"stream {stream} cannot be read: {type(error).__name__}") from error

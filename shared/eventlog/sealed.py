@@ -5,17 +5,31 @@ from collections.abc import Sequence
 import orjson
 
 from shared.errors import Poison
-from shared.eventlog.event import Event
+from shared.eventlog.event import Event, NewEvent
 from shared.eventlog.upcast import UPCASTERS, Upcasters
-from shared.keyring import ORDINARY, Keyring, Sealed
+from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed
 
 Body = dict[str, object]
 
 
+def is_sensitive(cls: str) -> bool:
+    """Whether a class of data is of special categories: `sensitive`, or an agreement's own such class."""
+    return cls == SENSITIVE or cls.endswith(f"-{SENSITIVE}")
+
+
+def held_class(event: NewEvent, cls: str) -> str | None:
+    """The class under whose key the event's ordinary (or sensitive) part is sealed: that of an agreement where it
+    came under one. None where it has no such part."""
+    if cls in event.sealed:
+        return cls
+    return next((each for each in event.sealed if is_sensitive(each) == (cls == SENSITIVE)), None)
+
+
 def open_raw(keyring: Keyring, events: Sequence[Event], cls: str = ORDINARY) -> list[bytes | None]:
-    """Each event's plaintext of one class, in order; None where it has none or it was erased."""
-    holding = [index for index, event in enumerate(events) if cls in event.sealed]
-    items = [Sealed(e.subject, cls, e.id, e.sealed[cls]) for e in (events[index] for index in holding)]
+    """Each event's ordinary (or sensitive) plaintext, in order; None where it has none or it was erased."""
+    held = [held_class(event, cls) for event in events]
+    holding = [index for index, each in enumerate(held) if each is not None]
+    items = [Sealed(e.subject, str(held[at]), e.id, e.sealed[str(held[at])]) for at in holding if (e := events[at])]
     plain: list[bytes | None] = [None] * len(events)
     for index, text in zip(holding, keyring.open(items), strict=True):
         plain[index] = text

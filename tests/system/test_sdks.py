@@ -135,7 +135,7 @@ def interrupted(world, sender, user):
     for number, each in enumerate(sent):
         sender.call(each)
         if number == MANY // 2:
-            eventually(lambda: world.logged(), 30, "nothing has arrived", 0.1)
+            eventually(world.logged, 30, "nothing has arrived", 0.1)
             threading.Thread(target=restart).start()
     assert back.wait(60)
     bodies = arrived(world, sent)
@@ -185,7 +185,7 @@ def test_an_sdk_for_browsers_loses_and_doubles_nothing_while_the_edge_is_killed(
         page = Page(chromium, f"{web}/{name}", world, batching=False)
         user = world.fresh()
         page.call({"type": "identify", "userId": user, "traits": {}})
-        eventually(lambda: world.logged(), 30, "nothing has arrived", 0.1)
+        eventually(world.logged, 30, "nothing has arrived", 0.1)
         # identify stands in the log already; what follows is counted apart.
         before = len(world.logged())
         sent = tracks(user)

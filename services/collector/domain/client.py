@@ -1,17 +1,21 @@
 """Who sends: a browser's or device's own words about itself, read; and whether it is a bot."""
 
 from functools import lru_cache
+from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from crawlerdetect import CrawlerDetect
 from ua_parser import parse
 
-from services.collector.domain.source import address
-
 LONGEST: Final = 1_024
 """Characters of a user agent that are read."""
 REMEMBERED: Final = 10_000
 """User agents: there are many clients, but few kinds of them."""
+
+
+IPV4_KEPT: Final = 24
+IPV6_KEPT: Final = 48
+"""Bits of an address that are left where it is truncated: a neighbourhood, not a household."""
 
 
 class Sender(NamedTuple):
@@ -63,3 +67,17 @@ def seen_by(context: dict[str, Any], sender: Sender) -> tuple[dict[str, Any], Ag
             context["ip"] = kept
     agent = context.get("userAgent") or sender.agent
     return context, agent_of(agent) if isinstance(agent, str) and agent else None
+
+
+def address(written: object, policy: str) -> str | None:
+    """An IP address as the source's policy lets it be kept; None where it is not, or is none."""
+    if policy == "drop" or not isinstance(written, str):
+        return None
+    try:
+        found = ip_address(written.strip())
+    except ValueError:
+        return None
+    if policy == "keep":
+        return str(found)
+    bits = IPV4_KEPT if found.version == 4 else IPV6_KEPT
+    return str(ip_network(f"{found}/{bits}", strict=False).network_address)

@@ -1,9 +1,10 @@
 """Which identifiers an event carries: normalized, junk set aside, in order of priority."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
-import phonenumbers
+from shared.values import e164
 
 Identifier = list[str]
 """[kind, normalized value]; a list, since that is what JSON makes of it."""
@@ -27,9 +28,12 @@ JUNK: Final = frozenset(
 
 
 def identifiers_of(
-    message: Mapping[str, Any], traits: Mapping[str, Any], context: Mapping[str, Any]
+    message: Mapping[str, Any], traits: Mapping[str, Any], context: Mapping[str, Any], region: str | None = None
 ) -> tuple[list[Identifier], list[list[str]]]:
-    """([[kind, value], ...] by priority, the first being the primary; [[kind, reason], ...] set aside)."""
+    """([[kind, value], ...] by priority, the first being the primary; [[kind, reason], ...] set aside).
+
+    `region` says where telephone numbers are that have no country code.
+    """
     found: list[Identifier] = []
     aside: list[list[str]] = []
     _add(found, aside, USER, message.get("userId"))
@@ -39,9 +43,9 @@ def identifiers_of(
     if (email := traits.get("email")) is not None:
         _add(found, aside, EMAIL, email, normalized_email)
     if (phone := traits.get("phone")) is not None:
-        _add(found, aside, PHONE, phone, normalized_phone)
+        _add(found, aside, PHONE, phone, partial(normalized_phone, region=region))
     for external in context.get("externalIds") or ():
-        _add_external(found, aside, external)
+        _add_external(found, aside, external, region)
     return found, aside
 
 
@@ -66,7 +70,7 @@ def _add_new(found: list[Identifier], kind: str, value: str) -> None:
         found.append([kind, value])
 
 
-def _add_external(found: list[Identifier], aside: list[list[str]], external: object) -> None:
+def _add_external(found: list[Identifier], aside: list[list[str]], external: object, region: str | None) -> None:
     """`{id, type, collection, encoding}`, all four; only people's (`users`), only as they are (`none`)."""
     if not isinstance(external, dict):
         aside.append(["external", "not_an_object"])
@@ -77,7 +81,7 @@ def _add_external(found: list[Identifier], aside: list[list[str]], external: obj
     elif external.get("collection") != "users" or external.get("encoding") != "none":
         aside.append([kind.strip(), "not_a_users_plain_id"])
     else:
-        normalize = {EMAIL: normalized_email, PHONE: normalized_phone}.get(kind)
+        normalize = {EMAIL: normalized_email, PHONE: partial(normalized_phone, region=region)}.get(kind)
         _add(found, aside, kind.strip(), external.get("id"), normalize)
 
 
@@ -89,14 +93,11 @@ def normalized_email(text: str) -> str | None:
     return f"{local}@{domain}"
 
 
-def normalized_phone(text: str) -> str | None:
-    """E.164; None where it has no country code or cannot be a number. A source's region comes later."""
+def normalized_phone(text: str, region: str | None = None) -> str | None:
+    """E.164; None where it cannot be a number, or has no country code and no region is known."""
     if len(set(text) - set("+ -().")) <= 1:
         return None
     try:
-        number = phonenumbers.parse(text, None)
-    except phonenumbers.NumberParseException:
+        return e164(text, region)
+    except ValueError:
         return None
-    if not phonenumbers.is_possible_number(number):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

@@ -9,6 +9,7 @@ import orjson
 from services.collector.domain.client import Agent, Sender, seen_by
 from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
 from services.collector.domain.identifiers import identifiers_of
+from services.collector.domain.rules import NONE, Rejected, Rules
 
 TYPES: Final = frozenset({"track", "identify", "page", "screen", "group", "alias"})
 NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
@@ -22,14 +23,6 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
 Body = dict[str, Any]
-
-
-class Rejected(NamedTuple):
-    """A message that cannot be kept as an event. Says nothing of its values."""
-
-    code: str
-    place: str
-    why: str
 
 
 class Arrival(NamedTuple):
@@ -46,6 +39,13 @@ class Arrival(NamedTuple):
     exact: bool
     """Whether no number can have been rounded."""
     sender: Sender = Sender()
+    rules: Rules = NONE
+    region: str = ""
+    """ISO 3166 alpha-2: where telephone numbers without a country code are."""
+    biggest: int = BIGGEST_EVENT
+    """Bytes that one message may hold."""
+    keeps_raw: bool = False
+    """Whether messages are kept as they were received, too."""
 
 
 def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fresh_id: str) -> Body | Rejected:
@@ -61,7 +61,7 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
     for part in (time, consent, _bot(agent, arrival.sender)):
         if isinstance(part, Rejected):
             return part
-    identifiers, aside = identifiers_of(message, traits, context)
+    identifiers, aside = identifiers_of(message, traits, context, arrival.region or None)
     if not identifiers and not aside:
         return Rejected("no_identifier", "userId", "userId or anonymousId is required")
     body = _body(message, arrival, fresh_id, time, identifiers, context, traits)
@@ -109,8 +109,8 @@ def _body(
 def _shape_problem(message: Message, arrival: Arrival) -> Rejected | None:
     if not arrival.exact and rounded(message):
         return Rejected("number_too_large", "", "a number does not fit into 64 bits; send it as a string")
-    if not arrival.sized and len(orjson.dumps(message)) > BIGGEST_EVENT:
-        return Rejected("too_large", "", f"an event may hold {BIGGEST_EVENT} bytes")
+    if not arrival.sized and len(orjson.dumps(message)) > arrival.biggest:
+        return Rejected("too_large", "", f"an event may hold {arrival.biggest} bytes")
     for name in OBJECTS:
         value = message.get(name)
         if value is not None and not isinstance(value, dict):

@@ -5,11 +5,10 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from services.collector.domain.client import Sender
-from services.collector.domain.decode import Batch
-from services.collector.domain.intake import Accepted, SetAside, take_in
+from services.collector.domain import raw
+from services.collector.domain.intake import Accepted, SetAside
 from services.collector.domain.mending import Rule, mended
-from services.collector.domain.normalize import Arrival
+from services.collector.domain.raw import Request
 from services.collector.domain.source import Source
 from shared.eventlog.event import derive_id
 from shared.policy import Policy
@@ -19,16 +18,11 @@ UNREADABLE: Final = SetAside(
 )
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class Kept(Request, frozen=True, kw_only=True):
     """A quarantined message and what its request said about it."""
 
     raw: str
     """What was sent, as JSON; cut off where it was too long."""
-    shared: dict[str, Any] = {}
-    """What stood beside it in its batch: context, integrations, sentAt."""
-    gpc: bool = False
-    address: str = ""
-    agent: str = ""
     mended: dict[str, Any] | None = None
     """What somebody has put in its place by hand."""
 
@@ -71,7 +65,4 @@ def again(
         message = mended(message, rule)
     if message is None:
         return UNREADABLE
-    sender = Sender(kept.address, kept.agent, source.ip, source.bots)
-    arrival = Arrival(received, source.party, source.name, kept.gpc, sized=False, exact=False, sender=sender)
-    intake = take_in(Batch([message], kept.shared), arrival, policy, lambda: derive_id("quarantine", identity))
-    return intake.accepted[0] if intake.accepted else intake.set_aside[0]
+    return raw.again(message, kept, received, source, policy, derive_id("quarantine", identity))

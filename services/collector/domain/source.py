@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
+from phonenumbers import SUPPORTED_REGIONS
+
 from contracts.tracking import PARTIES
+from services.collector.domain.agreement import FIRST
+from services.collector.domain.client import Sender
+from services.collector.domain.decode import BIGGEST_EVENT
+from services.collector.domain.normalize import Arrival
+from services.collector.domain.rules import NONE, Rules
 from shared.errors import SamlaError
 
 IP_POLICIES: Final = ("keep", "truncate", "drop")
 """What becomes of IP addresses before anything is stored."""
 BOT_POLICIES: Final = ("set_aside", "keep")
-IPV4_KEPT: Final = 24
-IPV6_KEPT: Final = 48
-"""Bits of an address that are left where it is truncated: a neighbourhood, not a household."""
 LONGEST_NAME: Final = 100
 
 
@@ -33,10 +36,45 @@ class Source(NamedTuple):
     """How long what could not be taken in is kept."""
     alarm: int = 100
     """Quarantined messages in an hour that are one too many; 0: never."""
+    raw_days: int = 7
+    """How long messages are kept as they were received; 0: not at all."""
+    size: int = BIGGEST_EVENT
+    """Bytes that one message may hold."""
+    region: str = ""
+    """Where telephone numbers without a country code are: ISO 3166 alpha-2."""
+    rules: Rules = NONE
 
     def row(self) -> dict[str, Any]:
-        """As `sources()` shows it."""
-        return {"source": self.id, **{name: value for name, value in self._asdict().items() if name != "id"}}
+        """As `sources()` shows it: of the rules only which they are."""
+        shown = {name: value for name, value in self._asdict().items() if name not in ("id", "rules")}
+        agreement, cleaning, plan = self.rules
+        rules = {
+            "agreement": agreement.id if agreement else None,
+            "cleaning": cleaning.version if cleaning else 0,
+            "plan": plan.version if plan else 0,
+        }
+        return {"source": self.id, **shown, **rules}
+
+    def arrival(self, received: int, gpc: bool, sender: Sender, sized: bool = False, exact: bool = False) -> Arrival:
+        """What is to be known of a request of this source; `received` in ms."""
+        return Arrival(
+            received=received,
+            party=self.party,
+            source_name=self.name,
+            gpc=gpc,
+            sized=sized,
+            exact=exact,
+            sender=sender,
+            rules=self.rules,
+            region=self.region,
+            biggest=self.size,
+            keeps_raw=self.raw_days > 0,
+        )
+
+    def may_send(self, now: int) -> bool:
+        """Whether it needs no agreement, or has one that holds."""
+        agreement = self.rules.agreement
+        return self.party == FIRST or (agreement is not None and agreement.holds(now))
 
 
 def named(name: str, party: str) -> str:
@@ -63,27 +101,20 @@ def checked(changes: Mapping[str, object]) -> dict[str, Any]:
     return dict(changes)
 
 
-_NUMBERS: Final = {"rate": (0, 1_000_000), "quarantine_days": (1, 3_650), "alarm": (0, 1_000_000)}
+_NUMBERS: Final = {
+    "rate": (0, 1_000_000),
+    "quarantine_days": (1, 3_650),
+    "alarm": (0, 1_000_000),
+    "raw_days": (0, 3_650),
+    "size": (1_024, BIGGEST_EVENT),
+}
 _CHECKS: Final[dict[str, tuple[object, ...]]] = {
     "enabled": (True, False),
     "ip": IP_POLICIES,
     "bots": BOT_POLICIES,
+    "region": ("", *sorted(SUPPORTED_REGIONS)),
     **dict.fromkeys(_NUMBERS, ()),
 }
-
-
-def address(written: object, policy: str) -> str | None:
-    """An IP address as the source's policy lets it be kept; None where it is not, or is none."""
-    if policy == "drop" or not isinstance(written, str):
-        return None
-    try:
-        found = ip_address(written.strip())
-    except ValueError:
-        return None
-    if policy == "keep":
-        return str(found)
-    bits = IPV4_KEPT if found.version == 4 else IPV6_KEPT
-    return str(ip_network(f"{found}/{bits}", strict=False).network_address)
 
 
 class Bucket:

@@ -37,12 +37,14 @@ def empty() -> State:
 def state_of(body: Body, event: str) -> State:
     """What one event says. `body` is an opened body of contracts/tracking.py; `event` is the event's id."""
     time, party, source = body["time"], body["party"], body["source_name"]
+    # An agreement's id stands at the end of a value's provenance, where there is one.
+    under = [body["agreement"]] if "agreement" in body else []
     state = empty()
     for kind, value in body.get("identifiers", ()):
         state["ids"].setdefault(kind, {})[value] = [time, time, event, source]
     if body["type"] == "identify":
         state["traits"] = {
-            name: {party: [time, event, value, source]} for name, value in body["traits"].items() if value is not None
+            name: {party: [time, event, value, source, *under]} for name, value in body["traits"].items() if value is not None
         }
     name = body.get("event")
     if name:
@@ -50,7 +52,7 @@ def state_of(body: Body, event: str) -> State:
         state["events"][name] = [1, time, time, {_minute(time): 1}, _money(properties, time)]
         if name in OPINIONS:
             said = {field: properties[field] for field in OPINION_FIELDS if field in properties}
-            state["opinions"][_opinion_key(name, properties)] = {party: [time, event, said, source]}
+            state["opinions"][_opinion_key(name, properties)] = {party: [time, event, said, source, *under]}
     return state
 
 

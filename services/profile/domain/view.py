@@ -32,8 +32,9 @@ def _event(event: list[Any]) -> dict[str, Any]:
 
 
 def _said(parties: Mapping[str, list[Any]]) -> dict[str, Any]:
-    party, (time, event, value, source) = best(parties)
+    party, (time, event, value, source, *under) = best(parties)
     shown = {"value": value, "time": time, "event": event, "source": source, "party": party}
+    shown |= {"agreement": under[0]} if under else {}
     others = {other: said[2] for other, said in parties.items() if other != party}
     return shown | ({"others": others} if others else {})
 

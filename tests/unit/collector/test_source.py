@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.collector.domain.source import Bucket, Limits, Source, address, checked, named
+from services.collector.domain.client import address
+from services.collector.domain.source import Bucket, Limits, Source, checked, named
 from shared.errors import SamlaError
 
 SOURCE = Source("s", "web", "first", True, 0)

@@ -1,0 +1,166 @@
+"""From raw to clean: a source's rules, which are data and have versions.
+
+    {"rename": {"traits.E-post": "traits.email"},
+     "clean": {"traits.email": ["trim", "email"], "traits.*": "trim",
+               "properties.price": {"steps": [{"number": {"locale": "sv_SE"}}], "else": "drop"}},
+     "drop": ["properties.debug"], "set": {}, "default": {"properties.currency": "SEK"}}
+
+Done in this order: rename, clean, drop, set, default (see mending for the others). A path has dots; `*` is any name,
+or each item of a list. `clean` are steps of shared.values; a value that cannot be read stays as it is and is
+named, is dropped, or has the message set aside (`else`: keep, drop, reject).
+
+Nothing here may touch what a message is known by or what somebody has agreed to.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from services.collector.domain.mending import STEPS, mended
+from services.collector.domain.mending import checked as checked_rule
+from shared.errors import SamlaError
+from shared.values import Clean, compiled
+
+ELSE: Final = ("keep", "drop", "reject")
+MOST_PATHS: Final = 200
+DEEPEST: Final = 20
+UNTOUCHABLE: Final = ("messageId", "sentAt", "writeKey", "context.consent")
+
+Message = dict[str, Any]
+
+
+class Step(NamedTuple):
+    """What is done with the values at a path."""
+
+    path: tuple[str, ...]
+    clean: Clean
+    otherwise: str
+
+
+class Cleaning(NamedTuple):
+    """A source's rules, compiled."""
+
+    version: int
+    rule: Mapping[str, Any]
+    before: Mapping[str, Any]
+    steps: tuple[Step, ...]
+    after: Mapping[str, Any]
+
+
+class Change(NamedTuple):
+    """A value that was cleaned, or could not be."""
+
+    path: str
+    raw: Any
+    clean: Any
+    problem: str
+    """Empty where it was cleaned."""
+
+
+class Cleaned(NamedTuple):
+    """What came of a message."""
+
+    message: Message
+    uncleaned: list[str]
+    """Paths of values that could not be read."""
+    rejected: str
+    """The path of one for whose sake the message is set aside; else empty."""
+
+
+def cleaning_of(version: int, rule: object) -> Cleaning:
+    """The rules, compiled. Raises SamlaError that says what is wrong."""
+    if not isinstance(rule, dict) or not set(rule) <= {*STEPS, "clean"}:
+        raise SamlaError(f"cleaning rules are an object with some of: {', '.join((*STEPS, 'clean'))}")
+    mending = {name: value for name, value in rule.items() if name != "clean"}
+    if mending:
+        checked_rule(mending)
+    clean = rule.get("clean", {})
+    if not isinstance(clean, dict) or len(clean) > MOST_PATHS:
+        raise SamlaError(f"clean is an object of {MOST_PATHS} paths at most")
+    for path in _named(rule):
+        if any(path == each or path.startswith(f"{each}.") or each.startswith(f"{path}.") for each in UNTOUCHABLE):
+            raise SamlaError(f"{path} may not be changed by rules")
+    steps = tuple(_step(path, given) for path, given in clean.items())
+    before = {"rename": mending.pop("rename")} if "rename" in mending else {}
+    return Cleaning(version, rule, before, steps, mending)
+
+
+def _named(rule: Mapping[str, Any]) -> Iterator[str]:
+    for part in rule.values():
+        yield from part
+    yield from rule.get("rename", {}).values()
+
+
+def _step(path: object, given: object) -> Step:
+    names = tuple(path.split(".")) if isinstance(path, str) else ()
+    if not 0 < len(names) <= DEEPEST or not all(names):
+        raise SamlaError("clean names something that is no path; paths are like traits.email")
+    steps, otherwise = given, "keep"
+    if isinstance(given, dict) and "steps" in given:
+        steps, otherwise = given["steps"], given.get("else", "keep")
+    if otherwise not in ELSE:
+        raise SamlaError(f"{path}: else is one of {', '.join(ELSE)}")
+    try:
+        return Step(names, compiled(steps), otherwise)
+    except SamlaError as error:
+        raise SamlaError(f"{path}: {error}") from error
+
+
+def cleaned(message: Message, cleaning: Cleaning, note: Callable[[Change], None] | None = None) -> Cleaned:
+    """The message by the rules; it is left as it is. `note` is told of every value that was looked at."""
+    whole = mended(message, cleaning.before)
+    uncleaned: list[str] = []
+    rejected = ""
+    for step in cleaning.steps:
+        for place in list(_places(whole, step.path, "")):
+            if problem := _clean_one(place, step, note):
+                uncleaned.append(place.path)
+                rejected = rejected or (problem if step.otherwise == "reject" else "")
+    if cleaning.after:
+        whole = mended(whole, cleaning.after)
+    return Cleaned(whole, uncleaned, rejected)
+
+
+class _Place(NamedTuple):
+    """Where a value stands."""
+
+    holder: Any
+    key: Any
+    path: str
+
+
+def _places(value: Any, path: tuple[str, ...], at: str) -> Iterator[_Place]:
+    name, rest = path[0], path[1:]
+    keys: list[Any] = []
+    if isinstance(value, dict):
+        keys = list(value) if name == "*" else [name] if name in value else []
+    elif isinstance(value, list) and name == "*":
+        keys = list(range(len(value)))
+    for key in keys:
+        here = f"{at}.{key}" if at else str(key)
+        if rest:
+            yield from _places(value[key], rest, here)
+        elif not _is_untouchable(here):
+            yield _Place(value, key, here)
+
+
+def _is_untouchable(path: str) -> bool:
+    return any(path == each or path.startswith(f"{each}.") for each in UNTOUCHABLE)
+
+
+def _clean_one(place: _Place, step: Step, note: Callable[[Change], None] | None) -> str:
+    """The path where the value could not be read; else nothing."""
+    raw = place.holder[place.key]
+    if raw is None or isinstance(raw, (dict, list)):
+        return ""
+    try:
+        made = step.clean(raw)
+    except (ValueError, ArithmeticError, TypeError) as error:
+        if step.otherwise == "drop" and isinstance(place.holder, dict):
+            del place.holder[place.key]
+        if note:
+            note(Change(place.path, raw, raw if step.otherwise == "keep" else None, str(error)))
+        return place.path
+    place.holder[place.key] = made
+    if note:
+        note(Change(place.path, raw, made, ""))
+    return ""

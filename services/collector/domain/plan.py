@@ -1,0 +1,248 @@
+"""Tracking plans: which events a source is expected to send, with which properties, as JSON Schema.
+
+    {"mode": "warn", "unknown_events": "allow",
+     "events": {"Order Completed": {"mode": "quarantine", "properties": {"type": "object", "required": ["revenue"],
+                "properties": {"revenue": {"type": "number"}}}}},
+     "traits": {"type": "object", "properties": {"email": {"type": "string"}}}}
+
+What to do with what is not as expected (`mode`): `warn` counts it, `drop` counts it and leaves out the property,
+`quarantine` sets the message aside. A plan is learned from messages by genson and checked by jsonschema-rs.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import jsonschema_rs
+import orjson
+from genson import SchemaBuilder
+
+from shared.errors import SamlaError
+
+WARN: Final = "warn"
+DROP: Final = "drop"
+QUARANTINE: Final = "quarantine"
+MODES: Final = (WARN, DROP, QUARANTINE)
+ALLOW: Final = "allow"
+UNKNOWN: Final = (ALLOW, WARN, QUARANTINE)
+FIELDS: Final = frozenset({"mode", "unknown_events", "events", "traits"})
+MOST_EVENTS: Final = 2_000
+MOST_VIOLATIONS: Final = 20
+"""Of one message that are told apart."""
+IDENTIFY: Final = "identify"
+"""What traits are counted under, beside the names of events."""
+
+Message = dict[str, Any]
+
+
+class Violation(NamedTuple):
+    """Something that is not as the plan says. Says nothing of values."""
+
+    event: str
+    path: str
+    """Where in the message."""
+    rule: str
+    """The keyword of JSON Schema: type, required, enum ...; or `unknown_event`."""
+
+
+class Expected(NamedTuple):
+    """What one kind of message is expected to hold."""
+
+    part: str
+    """`properties` or `traits`."""
+    schema: Mapping[str, Any]
+    validator: Any
+    mode: str
+
+
+class Plan(NamedTuple):
+    """A plan, compiled."""
+
+    version: int
+    events: Mapping[str, Expected]
+    traits: Expected | None
+    unknown_events: str
+
+
+class Checked(NamedTuple):
+    """A message held against a plan."""
+
+    message: Message
+    violations: list[Violation]
+    rejected: Violation | None
+    """For whose sake the message is set aside."""
+
+
+NO_PLAN: Final = Plan(0, {}, None, ALLOW)
+
+
+def plan_of(version: int, document: object) -> Plan:
+    """The plan, compiled. Raises SamlaError that says what is wrong."""
+    if not isinstance(document, dict) or not set(document) <= FIELDS:
+        raise SamlaError(f"a plan is an object with some of: {', '.join(sorted(FIELDS))}")
+    mode = _one_of("mode", document.get("mode", WARN), MODES)
+    unknown = _one_of("unknown_events", document.get("unknown_events", ALLOW), UNKNOWN)
+    events = document.get("events", {})
+    if not isinstance(events, dict) or len(events) > MOST_EVENTS:
+        raise SamlaError(f"events is an object of {MOST_EVENTS} names at most")
+    expected = {name: _expected(name, each, mode) for name, each in events.items()}
+    traits = document.get("traits")
+    return Plan(version, expected, None if traits is None else _compiled("traits", "traits", traits, mode), unknown)
+
+
+def _expected(name: str, each: object, mode: str) -> Expected:
+    if not isinstance(each, dict) or not set(each) <= {"mode", "properties"}:
+        raise SamlaError(f"{name}: an event has properties (a JSON Schema) and may have a mode")
+    own = _one_of(f"{name}: mode", each.get("mode", mode), MODES)
+    return _compiled(name, "properties", each.get("properties", {}), own)
+
+
+def _compiled(name: str, part: str, schema: object, mode: str) -> Expected:
+    if not isinstance(schema, dict) or _refers(schema):
+        raise SamlaError(f"{name}: a JSON Schema is an object, and refers to nothing outside of it")
+    try:
+        return Expected(part, schema, _validator(orjson.dumps(schema)), mode)
+    except ValueError as error:
+        raise SamlaError(f"{name}: this is no JSON Schema") from error
+
+
+@lru_cache(maxsize=4_096)
+def _validator(schema: bytes) -> Any:
+    """Plans are read again every few seconds; what has not changed is not compiled again."""
+    return jsonschema_rs.validator_for(orjson.loads(schema))
+
+
+def _refers(schema: Any) -> bool:
+    """Whether something outside would have to be fetched."""
+    if isinstance(schema, dict):
+        refers = any(
+            name in ("$ref", "$dynamicRef") and not str(value).startswith("#") for name, value in schema.items()
+        )
+        return refers or any(map(_refers, schema.values()))
+    return isinstance(schema, list) and any(map(_refers, schema))
+
+
+def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise SamlaError(f"{what} is one of {', '.join(allowed)}")
+    return str(value)
+
+
+# Checking
+
+
+def held_against(message: Message, plan: Plan) -> Checked:
+    """The message by the plan; it is left as it is."""
+    expected, name = _expectation(message, plan)
+    if expected is None:
+        if name is None or plan.unknown_events == ALLOW:
+            return Checked(message, [], None)
+        unknown = Violation(_told(name), "event", "unknown_event")
+        return Checked(message, [unknown], unknown if plan.unknown_events == QUARANTINE else None)
+    part = message.get(expected.part)
+    value = part if isinstance(part, dict) else {}
+    if expected.validator.is_valid(value):
+        return Checked(message, [], None)
+    broken = list(_broken(expected, value, str(name)))
+    violations = [violation for violation, _ in broken]
+    if expected.mode == QUARANTINE:
+        return Checked(message, violations, violations[0])
+    if expected.mode == DROP:
+        message = {**message, expected.part: _without(value, [path for _, path in broken])}
+    return Checked(message, violations, None)
+
+
+def _expectation(message: Message, plan: Plan) -> tuple[Expected | None, str | None]:
+    """(what is expected of it, under which name it is counted)."""
+    kind, event = message.get("type"), message.get("event")
+    if kind == IDENTIFY:
+        return plan.traits, IDENTIFY if plan.traits else None
+    if kind == "track" and isinstance(event, str):
+        return plan.events.get(event.strip()), event.strip()
+    return None, None
+
+
+def _broken(expected: Expected, value: Mapping[str, Any], name: str) -> Iterator[tuple[Violation, list[Any]]]:
+    for error in islice(expected.validator.iter_errors(value), MOST_VIOLATIONS):
+        rule = str(error.schema_path[-1]) if error.schema_path else "false"
+        place = list(error.instance_path)
+        for path in _paths(error, place, rule):
+            shown = ".".join("*" if isinstance(each, int) else _told(str(each)) for each in path)
+            yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule), path
+
+
+def _told(name: str) -> str:
+    """A name as it may be told: somebody's address may stand where a name should."""
+    return name if _NAME.fullmatch(name) else "*"
+
+
+_NAME: Final = re.compile(r"[\w $:/()-]{1,64}")
+
+
+def _paths(error: Any, place: list[Any], rule: str) -> list[list[Any]]:
+    """Where the properties stand that the error is about: it names those that miss or are too many."""
+    kind = error.kind
+    if rule == "required":
+        return [[*place, kind.property]]
+    if rule in ("additionalProperties", "unevaluatedProperties"):
+        return [[*place, name] for name in kind.unexpected]
+    return [place]
+
+
+def _without(value: Mapping[str, Any], paths: Iterable[list[Any]]) -> dict[str, Any]:
+    kept: dict[str, Any] = deepcopy(dict(value))
+    for path in sorted((path for path in paths if path), key=_last_first, reverse=True):
+        inner: Any = kept
+        for key in path[:-1]:
+            inner = inner[key] if _has(inner, key) else None
+        if _has(inner, path[-1]):
+            del inner[path[-1]]
+    return kept
+
+
+def _last_first(path: list[Any]) -> list[tuple[int, str]]:
+    """Items of lists from the end, so that taking one out does not move the next."""
+    return [(each, "") if isinstance(each, int) else (0, str(each)) for each in path]
+
+
+def _has(holder: Any, key: Any) -> bool:
+    if isinstance(holder, dict):
+        return key in holder
+    return isinstance(holder, list) and isinstance(key, int) and key < len(holder)
+
+
+# Learning
+
+
+def learned(messages: Iterable[Message], mode: str = WARN) -> dict[str, Any]:
+    """A plan that these messages fit: the types that were seen; required is what was always there."""
+    events: dict[str, SchemaBuilder] = {}
+    traits: SchemaBuilder | None = None
+    for message in messages:
+        kind, event = message.get("type"), message.get("event")
+        if kind == "track" and isinstance(event, str) and (name := event.strip()):
+            if name in events or len(events) < MOST_EVENTS:
+                _learn(events.setdefault(name, _builder()), message.get("properties"))
+        elif kind == IDENTIFY:
+            traits = traits or _builder()
+            _learn(traits, message.get("traits"))
+    document: dict[str, Any] = {"mode": mode, "unknown_events": ALLOW if mode == WARN else WARN, "events": {}}
+    for name in sorted(events):
+        document["events"][name] = {"properties": _schema(events[name])}
+    return document | ({"traits": _schema(traits)} if traits else {})
+
+
+def _builder() -> SchemaBuilder:
+    return SchemaBuilder(schema_uri=None)
+
+
+def _learn(builder: SchemaBuilder, part: object) -> None:
+    builder.add_object(part if isinstance(part, dict) else {})
+
+
+def _schema(builder: SchemaBuilder) -> dict[str, Any]:
+    found: dict[str, Any] = builder.to_schema()
+    return found

@@ -1,0 +1,77 @@
+"""What a request said, as it was received: kept for a while, so that rules can be tried and used on it again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from services.collector.domain.client import Sender, address
+from services.collector.domain.decode import Batch, Message
+from services.collector.domain.intake import Accepted, Intake, SetAside, take_in
+from services.collector.domain.source import Source
+from shared.policy import Policy
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What stood beside the messages of a request, without what the source does not keep."""
+
+    shared: dict[str, Any] = {}
+    """Of the batch: context, integrations, sentAt."""
+    gpc: bool = False
+    address: str = ""
+    agent: str = ""
+
+
+class Received(Request, frozen=True, kw_only=True):
+    """A request with those of its messages that were taken in."""
+
+    messages: list[tuple[str, msgspec.Raw]]
+    """(id of the event that it became, the message as JSON)."""
+
+    def packed(self) -> bytes:
+        """To be sealed."""
+        return msgspec.json.encode(self)
+
+
+def request_of(intake: Intake) -> Request:
+    """What is kept of a request beside its messages."""
+    sender = intake.arrival.sender
+    return Request(
+        shared=dict(intake.shared),
+        gpc=intake.arrival.gpc,
+        address=address(sender.address, sender.ip_policy) or "",
+        agent=sender.agent,
+    )
+
+
+def received_of(request: Request, messages: Sequence[tuple[str, bytes]]) -> Received:
+    """The request with its messages: (event id, JSON)."""
+    return Received(
+        shared=request.shared,
+        gpc=request.gpc,
+        address=request.address,
+        agent=request.agent,
+        messages=[(identity, msgspec.Raw(text)) for identity, text in messages],
+    )
+
+
+def unpacked(sealed: bytes) -> Received:
+    """What `packed` made."""
+    return msgspec.json.decode(sealed, type=Received)
+
+
+def message_of(raw: msgspec.Raw) -> Message:
+    """A message, decoded."""
+    message: Message = orjson.loads(bytes(raw))
+    return message
+
+
+def again(
+    message: object, request: Request, received: int, source: Source, policy: Policy, fresh_id: str
+) -> Accepted | SetAside:
+    """Takes a message in as of then, by the source's rules of now. `fresh_id`: its message id, where it has none."""
+    sender = Sender(request.address, request.agent, source.ip, source.bots)
+    arrival = source.arrival(received, request.gpc, sender)
+    intake = take_in(Batch([message], request.shared), arrival, policy, lambda: fresh_id)
+    return intake.accepted[0] if intake.accepted else intake.set_aside[0]

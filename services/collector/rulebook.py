@@ -1,0 +1,121 @@
+"""Every version of every source's rules, and the agreements that sources send under."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from services.collector.domain.agreement import Agreement
+from services.collector.domain.cleaning import Cleaning, cleaning_of
+from services.collector.domain.plan import Plan, plan_of
+from services.collector.domain.rules import Rules
+from shared.errors import SamlaError
+
+CLEANING: Final = "cleaning"
+PLAN: Final = "plan"
+KINDS: Final = (CLEANING, PLAN)
+
+
+class RuleBook:
+    """Rules by source, kind and version; what was in force once stays to be looked at."""
+
+    def __init__(self, db: "Database[Any]") -> None:
+        self._rules = db["rules"]
+
+    def setup(self) -> None:
+        """Makes indexes."""
+        self._rules.create_index([("source", 1), ("kind", 1), ("version", -1)], unique=True, name="version")
+
+    def add(self, source: str, kind: str, rule: Mapping[str, Any], now: int) -> int:
+        """Keeps the next version; its number."""
+        version = self.latest(source, kind)[0] + 1
+        # As text: names of properties may hold dots and dollars, which MongoDB would read as its own.
+        document = {"source": source, "kind": kind, "version": version, "rule": _text(rule), "created": now}
+        try:
+            self._rules.insert_one(document)
+        except DuplicateKeyError as error:
+            raise SamlaError("somebody else has just changed these rules: look at them again") from error
+        return version
+
+    def latest(self, source: str, kind: str) -> tuple[int, dict[str, Any]]:
+        """(version, rules) in force; (0, {}) where there are none."""
+        doc = self._rules.find_one({"source": source, "kind": kind}, sort=[("version", -1)])
+        return (int(doc["version"]), orjson.loads(doc["rule"])) if doc else (0, {})
+
+    def version(self, source: str, kind: str, version: int) -> dict[str, Any]:
+        """The rules of a version. Raises SamlaError where there is none."""
+        doc = self._rules.find_one({"source": source, "kind": kind, "version": version})
+        if doc is None:
+            raise SamlaError(f"source {source} has no {kind} of version {version}")
+        rule: dict[str, Any] = orjson.loads(doc["rule"])
+        return rule
+
+    def in_force(self) -> dict[str, dict[str, tuple[int, bytes]]]:
+        """Source -> kind -> (version, rules as JSON)."""
+        newest = [
+            {"$sort": {"version": -1}},
+            {"$group": {"_id": {"s": "$source", "k": "$kind"}, "v": {"$first": "$version"}, "r": {"$first": "$rule"}}},
+        ]
+        found: dict[str, dict[str, tuple[int, bytes]]] = {}
+        for doc in self._rules.aggregate(newest):
+            found.setdefault(doc["_id"]["s"], {})[doc["_id"]["k"]] = (int(doc["v"]), str(doc["r"]).encode())
+        return found
+
+
+class AgreementStore:
+    """Agreements with partners, licences of suppliers."""
+
+    def __init__(self, db: "Database[Any]") -> None:
+        self._agreements = db["agreements"]
+
+    def add(self, agreement: Agreement) -> None:
+        """Keeps it."""
+        document = {"_id": agreement.id, **agreement._asdict()}
+        del document["id"]
+        self._agreements.insert_one(document)
+
+    def all(self) -> dict[str, Agreement]:
+        """By id."""
+        return {doc["_id"]: _agreement(doc) for doc in self._agreements.find().sort("created", 1)}
+
+    def end(self, identity: str, now: int) -> Agreement:
+        """It holds no longer."""
+        doc = self._agreements.find_one_and_update(
+            {"_id": identity}, [{"$set": {"ended": {"$ifNull": ["$ended", now]}}}], return_document=True
+        )
+        if doc is None:
+            raise SamlaError(f"there is no agreement {identity}: see `samla agreement list`")
+        return _agreement(doc)
+
+
+def _agreement(doc: Mapping[str, Any]) -> Agreement:
+    given = {name: doc[name] for name in Agreement._fields if name in doc}
+    given |= {"id": doc["_id"], "purposes": tuple(doc["purposes"]), "fields": tuple(doc["fields"])}
+    given |= {name: int(doc[name]) for name in ("since", "until", "created")}
+    return Agreement(**given)
+
+
+def rules_of(texts: Mapping[str, tuple[int, bytes]], agreement: Agreement | None) -> Rules:
+    """A source's rules, compiled; each version once a process."""
+    cleaning = _cleaning(*texts[CLEANING]) if CLEANING in texts else None
+    plan = _plan(*texts[PLAN]) if PLAN in texts else None
+    return Rules(agreement, cleaning, plan)
+
+
+@lru_cache(maxsize=1_000)
+def _cleaning(version: int, text: bytes) -> Cleaning | None:
+    rule = orjson.loads(text)
+    return cleaning_of(version, rule) if rule else None
+
+
+@lru_cache(maxsize=1_000)
+def _plan(version: int, text: bytes) -> Plan | None:
+    rule = orjson.loads(text)
+    return plan_of(version, rule) if rule else None
+
+
+def _text(rule: Mapping[str, Any]) -> str:
+    return orjson.dumps(rule).decode()

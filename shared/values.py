@@ -1,0 +1,371 @@
+"""Values as people write them, made into values as machines compare them.
+
+A step is data: a name, or `{name: options}`. `compiled` gives the function of a list of steps; it takes a value
+and gives it clean, or raises ValueError where it cannot be read (without saying what it was).
+
+| step | what it makes |
+| --- | --- |
+| `trim` `collapse` `lower` `upper` `text` | a text: without space around it, with single spaces, in one case, of a number |
+| `{"unicode": "NFC"}` | one Unicode form: NFC, NFD, NFKC or NFKD |
+| `email` | an address with its domain in lower case, as RFC 5321 has it |
+| `{"phone": {"region": "SE"}}` | E.164 |
+| `{"country": {"language": "sv"}}` | ISO 3166 alpha-2, of a code or of a name in English or that language |
+| `{"language": {"language": "sv"}}` | ISO 639, the shortest code |
+| `currency` | ISO 4217 |
+| `{"number": {"locale": "sv_SE"}}` | an integer or a decimal number, currency signs left out |
+| `boolean` | true or false |
+| `{"date": {"language": "sv"}}` `{"date": {"format": "%d/%m %Y"}}` | ISO 8601 date |
+| `{"time": {"format": ..., "language": ..., "zone": "Europe/Stockholm"}}` | ISO 8601 instant |
+| `{"unit": {"from": "lb", "to": "kg"}}` | a number in another unit |
+| `{"map": {"gold": "premium"}}` | another value for a value; others stay |
+"""
+
+import gettext
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from functools import cache, partial
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import phonenumbers
+import pycountry
+from babel import Locale, UnknownLocaleError
+from babel.numbers import NumberFormatError, parse_decimal
+from email_validator import EmailNotValidError, validate_email
+
+from shared.errors import SamlaError
+
+Clean = Callable[[Any], Any]
+Options = Mapping[str, Any]
+
+YES: Final = frozenset({"1", "true", "yes", "y", "ja", "j", "sant", "x", "on"})
+NO: Final = frozenset({"0", "false", "no", "n", "nej", "falskt", "off"})
+FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
+LONGEST: Final = 10_000
+"""Characters of a text that is read as a number, a date or a name."""
+MOST_STEPS: Final = 20
+
+
+def compiled(steps: object) -> Clean:
+    """The function of a list of steps, or of one. Raises SamlaError where a step is none."""
+    listed = steps if isinstance(steps, list) else [steps]
+    if not 0 < len(listed) <= MOST_STEPS:
+        raise SamlaError(f"1 to {MOST_STEPS} steps")
+    made = [_step(each) for each in listed]
+    return made[0] if len(made) == 1 else partial(_in_turn, made)
+
+
+def _in_turn(steps: Sequence[Clean], value: Any) -> Any:
+    for step in steps:
+        value = step(value)
+    return value
+
+
+def _step(step: object) -> Clean:
+    name, options = step, {}
+    if isinstance(step, dict) and len(step) == 1:
+        [(name, options)] = step.items()
+    if not isinstance(name, str) or name not in _MAKERS:
+        raise SamlaError(f"there is no step {name!r}: steps are {', '.join(_MAKERS)}")
+    allowed, make = _MAKERS[name]
+    if isinstance(options, str) and len(allowed) == 1:
+        options = {allowed[0]: options}
+    if not isinstance(options, dict) or (allowed and not set(options) <= set(allowed)):
+        raise SamlaError(f"{name} may have {', '.join(allowed) or 'no options'}")
+    return make(options)
+
+
+# Texts
+
+
+def _on_text(change: Callable[[str], Any]) -> Callable[[Options], Clean]:
+    """A step that changes texts and lets everything else be."""
+    return lambda options: lambda value: change(value) if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    return str(value)
+
+
+def _unicode(options: Options) -> Clean:
+    form = options.get("form", "NFC")
+    if form not in FORMS:
+        raise SamlaError(f"unicode is one of {', '.join(FORMS)}")
+    return _on_text(partial(unicodedata.normalize, form))(options)
+
+
+def _email(text: str) -> str:
+    try:
+        return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError as error:
+        raise ValueError("no e-mail address") from error
+
+
+def _phone(options: Options) -> Clean:
+    region = options.get("region")
+    if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
+        raise SamlaError("region is an ISO 3166 alpha-2 code such as SE")
+    return lambda value: e164(str(value), region) if isinstance(value, (str, int)) else value
+
+
+def e164(text: str, region: str | None) -> str:
+    """A telephone number with its country code. Raises ValueError where it is none."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException as error:
+        raise ValueError("no telephone number") from error
+    if not phonenumbers.is_possible_number(number):
+        raise ValueError("no telephone number")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+# Codes
+
+
+def _country(options: Options) -> Clean:
+    return _code(_named(pycountry.countries, "iso3166-1", options.get("language")), pycountry.countries, "alpha_2")
+
+
+def _language(options: Options) -> Clean:
+    return _code(_named(pycountry.languages, "iso639-3", options.get("language")), pycountry.languages, "alpha_2")
+
+
+def _currency(options: Options) -> Clean:
+    return _code({}, pycountry.currencies, "alpha_3")
+
+
+def _code(named: Mapping[str, Any], table: Any, field: str) -> Clean:
+    def clean(value: Any) -> Any:
+        if not isinstance(value, str) or len(value) > LONGEST:
+            raise ValueError("no code")
+        text = " ".join(value.split())
+        try:
+            found = named.get(text.casefold()) or table.lookup(text)
+        except LookupError as error:
+            raise ValueError("no such name or code") from error
+        return getattr(found, field, None) or found.alpha_3
+
+    return clean
+
+
+def _named(table: Any, domain: str, language: object) -> Mapping[str, Any]:
+    """Names in a language -> what they name."""
+    if language is None:
+        return {}
+    try:
+        return _names(table, domain, str(language))
+    except FileNotFoundError as error:
+        raise SamlaError(f"names in the language {language!r} are not known") from error
+
+
+@cache
+def _names(table: Any, domain: str, language: str) -> Mapping[str, Any]:
+    translated = gettext.translation(domain, pycountry.LOCALES_DIR, languages=[language]).gettext
+    return {translated(each.name).casefold(): each for each in table}
+
+
+# Numbers
+
+
+_SIGNS: Final = re.compile(r"(?<![^\W\d_])(?:[A-Z]{3}|kr\.?|:-)(?![^\W\d_])")
+"""What stands beside an amount: a currency's code, `kr`, `:-`."""
+
+
+def _number(options: Options) -> Clean:
+    written = str(options.get("locale", "en_US"))
+    try:
+        locale = Locale.parse(written, sep="-" if "-" in written else "_")
+    except (UnknownLocaleError, ValueError) as error:
+        raise SamlaError(f"there is no locale {written!r}; they are like sv_SE") from error
+    decimal = options.get("decimal")
+    if decimal not in (None, ".", ","):
+        raise SamlaError("decimal is . or ,")
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value
+        if not isinstance(value, str) or len(value) > LONGEST:
+            raise ValueError("no number")
+        text = _bare(value)
+        return _plain(_grouped(text, decimal) if decimal else _local(text, locale))
+
+    return clean
+
+
+def _bare(text: str) -> str:
+    """Digits and what separates them."""
+    text = "".join(each for each in text if unicodedata.category(each) != "Sc")
+    return _SIGNS.sub("", text).replace("\u2212", "-").strip()
+
+
+def _local(text: str, locale: Locale) -> Decimal:
+    spaced = re.sub(r"[\u00a0\u202f\u2009 ]", "\u00a0", text).replace("'", "\u2019")
+    for each in (text, spaced, spaced.replace("\u00a0", "\u202f")):
+        try:
+            return parse_decimal(each, locale, strict=True)
+        except NumberFormatError:
+            continue
+    raise ValueError("no number in this locale")
+
+
+def _grouped(text: str, decimal: str) -> Decimal:
+    plain = re.sub(r"[\s'\u00a0\u202f]", "", text).replace("." if decimal == "," else ",", "")
+    try:
+        return Decimal(plain.replace(decimal, "."))
+    except InvalidOperation as error:
+        raise ValueError("no number") from error
+
+
+def _plain(number: Decimal) -> int | float:
+    if not number.is_finite():
+        raise ValueError("no number")
+    whole = number == number.to_integral_value() and int(number.as_tuple().exponent) >= 0
+    return int(number) if whole else float(number)
+
+
+def _boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    lower = str(value).strip().lower()
+    if lower not in YES | NO:
+        raise ValueError("neither yes nor no")
+    return lower in YES
+
+
+def _unit(options: Options) -> Clean:
+    # Its registry takes a quarter of a second and some megabytes: only who converts pays for it.
+    import pint  # noqa: PLC0415
+
+    registry = _registry()
+    try:
+        zero, one = (registry.Quantity(n, str(options["from"])).to(str(options["to"])).magnitude for n in (0.0, 1.0))
+    except (KeyError, pint.errors.PintError, AttributeError, TypeError) as error:
+        raise SamlaError("unit needs from and to, two units of one dimension such as lb and kg") from error
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError("no number")
+        return round(zero + value * (one - zero), 9)
+
+    return clean
+
+
+@cache
+def _registry() -> Any:
+    import pint  # noqa: PLC0415
+
+    return pint.UnitRegistry()
+
+
+# Times
+
+
+def _date(options: Options) -> Clean:
+    read = _reader(options)
+    return lambda value: read(value).date().isoformat()
+
+
+def _time(options: Options) -> Clean:
+    read, zone = _reader(options), _zone(options)
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return _since_1970(value, zone)
+        found = read(value)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).isoformat()
+
+    return clean
+
+
+def _since_1970(number: float, zone: ZoneInfo) -> str:
+    """Seconds, or milliseconds where they would be past the year 5000."""
+    try:
+        return datetime.fromtimestamp(number / 1000 if abs(number) > 10**11 else number, zone).isoformat()
+    except (OverflowError, OSError, ValueError) as error:
+        raise ValueError("no instant") from error
+
+
+def _zone(options: Options) -> ZoneInfo:
+    name = str(options.get("zone", "UTC"))
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise SamlaError(f"there is no time zone {name!r}") from error
+
+
+def _reader(options: Options) -> Callable[[Any], datetime]:
+    language, written = options.get("language"), options.get("format")
+    if language is not None:
+        return _spoken(str(language), str(options.get("order", "")))
+    parse = partial(_as_format, str(written)) if written not in (None, "iso") else datetime.fromisoformat
+
+    def read(value: Any) -> datetime:
+        if not isinstance(value, str) or len(value) > LONGEST:
+            raise ValueError("no date")
+        try:
+            return parse(value.strip())
+        except ValueError as error:
+            raise ValueError("no date in this form") from error
+
+    return read
+
+
+def _as_format(form: str, text: str) -> datetime:
+    return datetime.strptime(text, form)
+
+
+def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
+    from dateparser import DateDataParser  # noqa: PLC0415
+
+    settings: dict[str, Any] = {"REQUIRE_PARTS": ["day", "month", "year"]}
+    if order:
+        settings["DATE_ORDER"] = order
+    try:
+        parser = DateDataParser(languages=[language], settings=settings)
+    except (ValueError, TypeError) as error:
+        raise SamlaError(f"dates in the language {language!r} cannot be read") from error
+
+    def read(value: Any) -> datetime:
+        if not isinstance(value, str) or len(value) > 100:
+            raise ValueError("no date")
+        found = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj
+        if found is None:
+            raise ValueError("no date in this language")
+        return found
+
+    return read
+
+
+def _map(options: Options) -> Clean:
+    values = {str(name): value for name, value in options.items()}
+    return lambda value: values.get(_key(value), value)
+
+
+def _key(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+_MAKERS: Final[dict[str, tuple[tuple[str, ...], Callable[[Options], Clean]]]] = {
+    "trim": ((), _on_text(str.strip)),
+    "collapse": ((), _on_text(lambda text: " ".join(text.split()))),
+    "lower": ((), _on_text(str.lower)),
+    "upper": ((), _on_text(str.upper)),
+    "text": ((), lambda options: _text),
+    "unicode": (("form",), _unicode),
+    "email": ((), _on_text(_email)),
+    "phone": (("region",), _phone),
+    "country": (("language",), _country),
+    "language": (("language",), _language),
+    "currency": ((), _currency),
+    "number": (("locale", "decimal"), _number),
+    "boolean": ((), lambda options: _boolean),
+    "date": (("format", "language", "order"), _date),
+    "time": (("format", "language", "order", "zone"), _time),
+    "unit": (("from", "to"), _unit),
+    "map": ((), _map),
+}
