@@ -350,5 +350,3 @@ def _traced(found: Found, cleaning: Cleaning | None) -> dict[str, Any]:
         "changes": _changes(found.message, cleaning) if cleaning else [],
         "body": found.body,
     }
-
-

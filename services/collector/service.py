@@ -14,6 +14,7 @@ from services.collector.domain.mending import Rule, mended
 from services.collector.domain.mending import checked as checked_rule
 from services.collector.domain.quarantine import Kept
 from services.collector.domain.source import Source
+from services.collector.raw import RawStore
 from services.collector.replaying import Replaying
 from services.collector.store import Chosen, QuarantineStore, SourceStore
 from services.collector.writer import Appender
@@ -41,9 +42,11 @@ class Stores:
         self.sources.setup()
         self.quarantine = QuarantineStore(runtime.db, runtime.keyring)
         self.quarantine.setup()
+        self.raw = RawStore(runtime.db, runtime.keyring)
+        self.raw.setup()
         self.activity = ActivityStore(runtime.db)
         self.ringing: set[str] = set()
-        appender = Appender(runtime.log, runtime.keyring, self.quarantine)
+        appender = Appender(runtime.log, runtime.transactor, runtime.keyring, self.quarantine, self.raw)
         self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY)
 
 

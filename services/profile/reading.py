@@ -25,10 +25,7 @@ class Reading:
         """What is known of each; ordinary data only."""
         subjects = self._store.of_profiles(profiles)
         moved = self._store.merged_into([each for each in profiles if each not in subjects])
-        states = {
-            profile: merged(_plain(of))
-            for profile, of in subjects.items()
-        }
+        states = {profile: merged(_plain(of)) for profile, of in subjects.items()}
         known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})

@@ -44,7 +44,9 @@ def state_of(body: Body, event: str) -> State:
         state["ids"].setdefault(kind, {})[value] = [time, time, event, source]
     if body["type"] == "identify":
         state["traits"] = {
-            name: {party: [time, event, value, source, *under]} for name, value in body["traits"].items() if value is not None
+            name: {party: [time, event, value, source, *under]}
+            for name, value in body["traits"].items()
+            if value is not None
         }
     name = body.get("event")
     if name:
