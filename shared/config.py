@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -44,6 +45,18 @@ def _seconds(value: str) -> float:
     if not 0 < number <= 60:
         raise ValueError("must be seconds, more than 0 and at most 60")
     return number
+
+
+def _token(value: str) -> str:
+    if value and not re.fullmatch(r"[!-~]{16,}", value):
+        raise ValueError("must be 16 characters or more, none of them a space: `openssl rand -hex 32` makes one")
+    return value
+
+
+def _megabytes(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 1_000_000:
+        raise ValueError("must be megabytes, 1 to 1000000")
+    return int(value)
 
 
 def _flag(value: str) -> bool:
@@ -87,7 +100,14 @@ class Settings:
     mongodb_port: int = _setting("SAMLA_MONGODB_PORT", "27417", _port, "the port of our own MongoDB")
     amqp_port: int = _setting("SAMLA_AMQP_PORT", "5972", _port, "the port of our own RabbitMQ")
     collector_port: int = _setting("COLLECTOR_PORT", "8080", _port, "the collector's HTTP door")
-    console_port: int = _setting("CONSOLE_PORT", "8090", _port, "kept for the console")
+    collector_url: str = _setting(
+        "COLLECTOR_URL", "http://127.0.0.1:${COLLECTOR_PORT}", _url("http", "https"), "where the console's imports go"
+    )
+    console_port: int = _setting("CONSOLE_PORT", "8090", _port, "the console's admin API")
+    admin_token: str = _setting(
+        "SAMLA_ADMIN_TOKEN", "", _token, "what the admin API asks for; must be set where SAMLA_BIND is not loopback"
+    )
+    upload_mb: int = _setting("SAMLA_UPLOAD_MB", "2048", _megabytes, "the biggest file that the admin API takes, in MB")
     health_port: int = _setting(
         "SAMLA_HEALTH_PORT", "8100", _port, "/health and /metrics of the services: this port and the five after it"
     )
@@ -122,6 +142,7 @@ class Settings:
                 .replace("${SAMLA_MONGODB_PORT}", str(values["mongodb_port"]))
                 .replace("${SAMLA_AMQP_PORT}", str(values["amqp_port"]))
             )
+        values["collector_url"] = values["collector_url"].replace("${COLLECTOR_PORT}", str(values["collector_port"]))
         return cls(**values)
 
     @classmethod
@@ -145,6 +166,14 @@ class Settings:
         if not is_local(self.mongodb_url):
             raise SettingsError("SAMLA_MASTER_KEY must be set where MongoDB is not on this machine")
         return _kept_key(self.home / "master.key")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches what listens on this address."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def is_local(url: str) -> bool:

@@ -15,6 +15,14 @@ class SettingsError(SamlaError):
     """A setting is wrong; the message says which, why and what would be right."""
 
 
+class NotFound(SamlaError):
+    """There is nothing under this id or name."""
+
+
+class Conflict(SamlaError):
+    """It is right in itself, but not as things stand: a name is taken, say, or somebody else was first."""
+
+
 class Unavailable(SamlaError):
     """Something that we depend on did not answer; the same call may succeed later."""
 

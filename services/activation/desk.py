@@ -15,7 +15,7 @@ from services.activation.house import House, Segments
 from services.activation.store import ActivationStore
 from services.activation.vault import OVERLAP_HOURS, Vault, rotated
 from shared.clock import Clock
-from shared.errors import SamlaError
+from shared.errors import Conflict, NotFound, SamlaError
 from shared.keyring import new_id
 
 MOST_ROWS: Final = 1_000
@@ -119,7 +119,7 @@ class Desk:
             raise SamlaError("a subscription names its purpose, what people must have agreed to: marketing, say")
         found = next((each for each in self._segments.all(house) if segment in (each.id, each.key)), None)
         if found is None:
-            raise SamlaError(f"there is no segment {segment}: see `samla segment list`")
+            raise NotFound(f"there is no segment {segment}: see `samla segment list`")
         made = Subscription(
             id=new_id(),
             destination=destination,
@@ -139,7 +139,7 @@ class Desk:
         """Raises SamlaError where there is no such delivery, or its destination would refuse it."""
         found = self._store.current([delivery]).get(delivery)
         if found is None:
-            raise SamlaError(f"there is no delivery {delivery}")
+            raise NotFound(f"there is no delivery {delivery}")
         self._enabled(found.destination)
 
     def dead_pages(self, destination: str) -> Iterator[list[str]]:
@@ -168,11 +168,11 @@ class Desk:
 
     def _enabled(self, destination: str) -> None:
         if not self._found(destination)["enabled"]:
-            raise SamlaError(f"destination {destination} is disabled: enable it first")
+            raise Conflict(f"destination {destination} is disabled: enable it first")
 
 
 def _no_destination(destination: str) -> SamlaError:
-    return SamlaError(f"there is no destination {destination}: see `samla destination list`")
+    return NotFound(f"there is no destination {destination}: see `samla destination list`")
 
 
 def _kinds(identifiers: Sequence[str]) -> list[str]:

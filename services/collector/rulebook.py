@@ -12,7 +12,7 @@ from services.collector.domain.agreement import Agreement
 from services.collector.domain.cleaning import Cleaning, cleaning_of
 from services.collector.domain.plan import Plan, plan_of
 from services.collector.domain.rules import Rules
-from shared.errors import SamlaError
+from shared.errors import Conflict, NotFound
 
 CLEANING: Final = "cleaning"
 PLAN: Final = "plan"
@@ -37,7 +37,7 @@ class RuleBook:
         try:
             self._rules.insert_one(document)
         except DuplicateKeyError as error:
-            raise SamlaError("somebody else has just changed these rules: look at them again") from error
+            raise Conflict("somebody else has just changed these rules: look at them again") from error
         return version
 
     def latest(self, source: str, kind: str) -> tuple[int, dict[str, Any]]:
@@ -49,13 +49,13 @@ class RuleBook:
         """The rules of a version. Raises SamlaError where there is none."""
         doc = self._rules.find_one({"source": source, "kind": kind, "version": version})
         if doc is None:
-            raise SamlaError(f"source {source} has no {kind} of version {version}")
+            raise NotFound(f"source {source} has no {kind} of version {version}")
         rule: dict[str, Any] = orjson.loads(doc["rule"])
         return rule
 
     def in_force(self) -> dict[str, dict[str, tuple[int, bytes]]]:
         """Source -> kind -> (version, rules as JSON)."""
-        newest = [
+        newest: list[Mapping[str, Any]] = [
             {"$sort": {"version": -1}},
             {"$group": {"_id": {"s": "$source", "k": "$kind"}, "v": {"$first": "$version"}, "r": {"$first": "$rule"}}},
         ]
@@ -87,7 +87,7 @@ class AgreementStore:
             {"_id": identity}, [{"$set": {"ended": {"$ifNull": ["$ended", now]}}}], return_document=True
         )
         if doc is None:
-            raise SamlaError(f"there is no agreement {identity}: see `samla agreement list`")
+            raise NotFound(f"there is no agreement {identity}: see `samla agreement list`")
         return _agreement(doc)
 
 

@@ -19,7 +19,7 @@ from services.collector.domain.raw import request_of
 from services.collector.domain.rules import Rules
 from services.collector.domain.source import Source, checked, named
 from services.collector.rulebook import AgreementStore, RuleBook, rules_of
-from shared.errors import SamlaError
+from shared.errors import Conflict, NotFound, SamlaError
 from shared.keyring import Keyring, Sealed, Sealing, new_id
 from shared.mongo import pages
 
@@ -60,7 +60,7 @@ class SourceStore:
         try:
             self._sources.insert_one(document)
         except DuplicateKeyError as error:
-            raise SamlaError("there is a source of this name already") from error
+            raise Conflict("there is a source of this name already") from error
         return made, key
 
     def all(self) -> list[Source]:
@@ -72,7 +72,7 @@ class SourceStore:
         """One of them. Raises SamlaError."""
         doc = self._sources.find_one({"_id": identity})
         if doc is None:
-            raise SamlaError(f"there is no source {identity}: see `samla source list`")
+            raise NotFound(f"there is no source {identity}: see `samla source list`")
         return _source(doc, self._rules_of()(doc))
 
     def _rules_of(self) -> Callable[[Mapping[str, Any]], Rules]:
@@ -113,7 +113,7 @@ class SourceStore:
     def _changed(self, identity: str, step: Any) -> Source:
         found = self._sources.find_one_and_update({"_id": identity}, step, return_document=True)
         if found is None:
-            raise SamlaError(f"there is no source {identity}: see `samla source list`")
+            raise NotFound(f"there is no source {identity}: see `samla source list`")
         return _source(found, self._rules_of()(found))
 
 
@@ -206,7 +206,7 @@ class QuarantineStore:
         """One entry with what was sent."""
         doc = self._entries.find_one({"_id": identity})
         if doc is None:
-            raise SamlaError(f"there is no quarantined message {identity}")
+            raise NotFound(f"there is no quarantined message {identity}")
         [kept] = self._opened([doc])
         row = {name: doc[name] for name in ("source", "reason", "place", "why", "received")}
         return {"id": identity, **row, "message": kept and kept.raw, "mended": kept and kept.mended}
@@ -234,7 +234,7 @@ class QuarantineStore:
         doc = self._entries.find_one({"_id": identity})
         kept = self._opened([doc])[0] if doc else None
         if doc is None or kept is None:
-            raise SamlaError(f"there is no quarantined message {identity}")
+            raise NotFound(f"there is no quarantined message {identity}")
         [sealed] = self._keyring.seal([Sealing(doc["holder"], RAW, identity, mend(kept).packed())])
         self._entries.update_one({"_id": identity}, {"$set": {"sealed": Binary(sealed), "form": FORM}})
 

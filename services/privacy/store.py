@@ -11,7 +11,7 @@ from pymongo.database import Database
 
 from services.privacy.domain.consents import State
 from services.privacy.domain.erasure import Request, Step
-from shared.errors import SamlaError
+from shared.errors import NotFound
 from shared.keyring import ORDINARY, Keyring, Sealed, Sealing
 from shared.mongo import BESIDE, make_collection, pages
 from shared.transaction import Transaction
@@ -90,7 +90,7 @@ class RequestStore:
         """One. Raises SamlaError."""
         doc = self._requests.find_one({"_id": identity})
         if doc is None:
-            raise SamlaError(f"there is no request {identity}")
+            raise NotFound(f"there is no request {identity}")
         return _request(doc)
 
     def move(self, request: Request, within: Transaction, **sealed: bytes | None) -> bool:

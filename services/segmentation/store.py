@@ -10,7 +10,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from services.segmentation.domain.membership import Membership, Segment
-from shared.errors import CheckpointMoved, SamlaError
+from shared.errors import CheckpointMoved, Conflict, NotFound
 from shared.transaction import Transaction
 
 PAGE: Final = 2_000
@@ -36,7 +36,7 @@ class SegmentationStore:
         try:
             self.segments.insert_one(_document(segment))
         except DuplicateKeyError as error:
-            raise SamlaError(f"there is a segment {segment.key} already") from error
+            raise Conflict(f"there is a segment {segment.key} already") from error
 
     def all(self) -> list[Segment]:
         """All that are not deleted, oldest first."""
@@ -46,7 +46,7 @@ class SegmentationStore:
         """One, by id or key. Raises SamlaError."""
         doc = self.segments.find_one({"$or": [{"_id": key_or_id}, {"key": key_or_id}], "deleted": False})
         if doc is None:
-            raise SamlaError(f"there is no segment {key_or_id}: see `samla segment list`")
+            raise NotFound(f"there is no segment {key_or_id}: see `samla segment list`")
         return _segment(doc)
 
     def being_changed(self) -> list[Segment]:
