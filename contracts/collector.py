@@ -37,6 +37,12 @@ class SourceRow(Schema):
     rate = fields.Integer(required=True, metadata={"unit": "events a second and edge; 0: no limit"})
     quarantine_days = fields.Integer(required=True, metadata={"description": "how long what failed is kept"})
     alarm = fields.Integer(required=True, metadata={"description": "quarantined in an hour: too many; 0: never"})
+    raw_days = fields.Integer(required=True, metadata={"description": "messages are kept as received; 0: not at all"})
+    size = fields.Integer(required=True, metadata={"unit": "bytes", "description": "that one message may hold"})
+    region = fields.String(required=True, metadata={"description": "of telephone numbers without a country code"})
+    agreement = fields.String(required=True, allow_none=True, metadata={"description": "that it sends under"})
+    cleaning = fields.Integer(required=True, metadata={"description": "version of its cleaning rules; 0: none"})
+    plan = fields.Integer(required=True, metadata={"description": "version of its tracking plan; 0: none"})
     quarantined = fields.Integer(metadata={"description": "in the last hour"})
     last_seen = fields.Integer(metadata={"unit": "ms since 1970 UTC; 0: never"})
     events = fields.Integer(metadata={"description": "messages taken in"})
@@ -65,12 +71,85 @@ class Replayed(Schema):
     after = fields.String(required=True, allow_none=True, metadata={"description": "None: that was the last page"})
 
 
+class AgreementRow(Schema):
+    """One of `agreements()`."""
+
+    agreement = fields.String(required=True)
+    kind = fields.String(required=True, validate=validate.OneOf(("agreement", "licence")))
+    party = fields.String(required=True, validate=validate.OneOf(PARTIES[1:]))
+    partner = fields.String(required=True)
+    purposes = fields.List(fields.String(), required=True)
+    fields_ = fields.List(
+        fields.String(), required=True, data_key="fields", metadata={"description": "paths such as traits.email"}
+    )
+    from_ = fields.Integer(required=True, strict=True, data_key="from", metadata={"unit": "ms since 1970 UTC"})
+    until = fields.Integer(required=True, strict=True)
+    created = fields.Integer(required=True, strict=True)
+    ended = fields.Integer(required=True, strict=True, allow_none=True)
+
+
+class Tested(Schema):
+    """What rules would make of the last messages."""
+
+    messages = fields.Integer(required=True)
+    set_aside = fields.Dict(required=True, metadata={"description": "reason -> how many"})
+    newly_set_aside = fields.Integer(required=True, metadata={"description": "of those that are taken in now"})
+    uncleaned = fields.Dict(required=True, metadata={"description": "path -> values that could not be read"})
+    violations = fields.List(fields.Dict(), required=True, metadata={"description": "{event, path, rule, count}"})
+    examples = fields.List(fields.Dict(), required=True)
+    saved = fields.Boolean(metadata={"description": "whether they are in force now"})
+    version = fields.Integer(metadata={"description": "that is in force now"})
+
+
+class Recleaned(Schema):
+    """What newer rules made of a page of older messages."""
+
+    requests = fields.Integer(required=True)
+    corrected = fields.Integer(required=True)
+    unchanged = fields.Integer(required=True)
+    set_aside = fields.Integer(required=True, metadata={"description": "they would not be taken in now; they stay"})
+    other_agreement = fields.Integer(required=True, metadata={"description": "came under another agreement: they stay"})
+    examples = fields.List(fields.Dict(), required=True, metadata={"description": "{event, part, from, to}"})
+    after = fields.List(fields.Raw(), required=True, allow_none=True, metadata={"description": "None: the last page"})
+
+
+class Traced(Schema):
+    """How a clean event came about."""
+
+    event = fields.String(required=True)
+    request = fields.String(required=True)
+    source = fields.String(required=True)
+    received = fields.Integer(required=True, strict=True)
+    subject = fields.String(required=True)
+    cleaning = fields.Integer(required=True, metadata={"description": "version of the rules; 0: none"})
+    message = fields.Dict(required=True, metadata={"description": "as it was received"})
+    beside = fields.Dict(required=True, metadata={"description": "what its batch said for all of them"})
+    renamed = fields.Dict(required=True)
+    changes = fields.List(fields.Dict(), required=True, metadata={"description": "{path, raw, clean, problem}"})
+    body = fields.Dict(required=True, metadata={"description": "as it stands in the log"})
+
+
 RPCS: Final[dict[str, str]] = {
     "create_source": "(name, party) -> {source, name, party, write_key}; the key is shown once",
     "sources": "() -> [SourceRow], oldest first",
     "disable_source": "(source) -> SourceRow",
-    "change_source": "(source, {enabled?, ip?, bots?, rate?, quarantine_days?, alarm?}) -> SourceRow",
+    "change_source": "(source, {enabled?, ip?, rate? ...}) -> SourceRow; see services/collector/domain/source.py",
     "rotate_key": "(source, overlap_hours) -> {source, write_key, old_until}; the old keys are good until then",
+    "rules": "(source) -> {cleaning: {version, rule}, plan: {version, rule}, agreement: AgreementRow or None}",
+    "rules_of_version": "(source, kind, version) -> rules that were in force once; kind: cleaning or plan",
+    "test_rules": "(source, kind, rule, messages) -> Tested, on the last messages; nothing is changed",
+    "change_rules": "(source, kind, rule, messages, meant) -> Tested with {saved, version}: in force where nothing "
+    "that is taken in now would be set aside, or that is meant",
+    "learn_plan": "(source, messages, mode) -> a plan that the last messages fit; not in force",
+    "violations": "(source) -> [{event, path, rule, count, first, last, examples: [request]}], most frequent first",
+    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]} or None",
+    "received_size": "(source) -> how many of its requests are kept as they were received",
+    "trace": "(event) -> Traced: from a clean event to what was received",
+    "reclean": "(source, after, limit, dry) -> Recleaned: a page; go on behind `after`",
+    "create_agreement": "(party, partner, purposes, fields, since, until) -> AgreementRow",
+    "agreements": "() -> [AgreementRow], oldest first",
+    "sign_agreement": "(source, agreement) -> SourceRow: it sends under this agreement",
+    "end_agreement": "(agreement) -> AgreementRow; its sources are refused from now on",
     "quarantine_counts": "() -> [{source, reason, count}]",
     "quarantine_list": "(source?, reason?, limit?) -> [QuarantineRow], latest first",
     "quarantine_show": "(id) -> {..., message, mended}: what was sent, opened, and what is in its place",
@@ -79,6 +158,8 @@ RPCS: Final[dict[str, str]] = {
     "quarantine_size": "(source?, reason?, ids?) -> how many",
     "quarantined_of": "(identifiers) -> [message]: what was sent about somebody, for an export",
     "forget_quarantined": "(identifiers) -> how many entries that named one of [kind, value] are gone",
+    "received_of": "(subjects) -> [{request, source, received, message}]: somebody's messages as received",
+    "forget_received": "(subjects) -> how many messages of these subjects are gone from what was received",
     "stats": "() -> {events, quarantined, sources}",
 }
 """RPC of the service `collector` -> its arguments and reply."""

@@ -5,7 +5,8 @@ and gives it clean, or raises ValueError where it cannot be read (without saying
 
 | step | what it makes |
 | --- | --- |
-| `trim` `collapse` `lower` `upper` `text` | a text: without space around it, with single spaces, in one case, of a number |
+| `trim` `collapse` `lower` `upper` | a text without space around it, with single spaces, in one case |
+| `text` | a number as a text |
 | `{"unicode": "NFC"}` | one Unicode form: NFC, NFD, NFKC or NFKD |
 | `email` | an address with its domain in lower case, as RFC 5321 has it |
 | `{"phone": {"region": "SE"}}` | E.164 |
@@ -65,7 +66,8 @@ def _in_turn(steps: Sequence[Clean], value: Any) -> Any:
 
 
 def _step(step: object) -> Clean:
-    name, options = step, {}
+    name: object = step
+    options: Any = {}
     if isinstance(step, dict) and len(step) == 1:
         [(name, options)] = step.items()
     if not isinstance(name, str) or name not in _MAKERS:
@@ -333,7 +335,7 @@ def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
     def read(value: Any) -> datetime:
         if not isinstance(value, str) or len(value) > 100:
             raise ValueError("no date")
-        found = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj
+        found: datetime | None = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj
         if found is None:
             raise ValueError("no date in this language")
         return found

@@ -37,13 +37,13 @@ class Broken(NamedTuple):
 class Seen(NamedTuple):
     """How often, when last, and in which requests."""
 
-    count: int
+    times: int
     last: int
     examples: tuple[str, ...]
 
     def and_(self, now: int, correlation: str) -> "Seen":
         """Once more."""
-        return Seen(self.count + 1, now, (*self.examples[1 - EXAMPLES :], correlation))
+        return Seen(self.times + 1, now, (*self.examples[1 - EXAMPLES :], correlation))
 
 
 class ActivityStore:
@@ -60,7 +60,7 @@ class ActivityStore:
                 {"_id": derive_id(each.source, *each.violation)},
                 {
                     "$setOnInsert": {"source": each.source, **each.violation._asdict(), "first": seen.last},
-                    "$inc": {"count": seen.count},
+                    "$inc": {"count": seen.times},
                     "$max": {"last": seen.last},
                     "$push": {"examples": {"$each": list(seen.examples), "$slice": -EXAMPLES}},
                 },

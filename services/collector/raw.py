@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from bson.binary import Binary
 from pymongo.database import Database
 
-from services.collector.domain.raw import Received, received_of, unpacked
+from services.collector.domain.raw import Received, message_of, received_of, unpacked
 from services.collector.store import RAW, held_by
 from shared.keyring import Keyring, Sealed, Sealing
 from shared.mongo import pages
@@ -90,6 +90,23 @@ class RawStore:
     def count(self, source: str) -> int:
         """How many requests of a source are kept."""
         return self._raw.count_documents({"source": source})
+
+    def of_subjects(self, subjects: Collection[str]) -> list[dict[str, Any]]:
+        """{request, source, received, message}: what is kept of these subjects' messages as they were received."""
+        wanted = set(subjects)
+        return [
+            {
+                "request": entry.id,
+                "source": entry.source,
+                "received": entry.received,
+                "message": message_of(entry.request.messages[at][1]),
+            }
+            for page in pages(self._raw.find({"subjects": {"$in": list(wanted)}}, batch_size=PAGE), PAGE)
+            for entry in self._opened(page)
+            if entry.request is not None
+            for at, subject in enumerate(entry.subjects)
+            if subject in wanted
+        ]
 
     def forget(self, subjects: Collection[str]) -> int:
         """Takes out every message of these subjects; how many. What else the requests held stays."""

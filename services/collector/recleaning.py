@@ -15,12 +15,10 @@ from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
 from services.collector.domain.cleaning import Change, Cleaning, cleaned, cleaning_of
 from services.collector.domain.intake import Accepted, SetAside
-from services.collector.domain.plan import Violation, learned, plan_of
 from services.collector.domain.raw import Received, again, message_of
-from services.collector.domain.rules import prepared
 from services.collector.domain.source import Source
 from services.collector.raw import Entry, RawStore
-from services.collector.rulebook import CLEANING, PLAN
+from services.collector.rulebook import CLEANING
 from services.collector.store import SourceStore
 from services.collector.writer import classes
 from shared.errors import SamlaError
@@ -31,7 +29,6 @@ from shared.policy import Policy
 from shared.transaction import Transaction, Transactor
 
 EXAMPLES: Final = 20
-DEFAULT_TESTED: Final = 1_000
 
 
 class Found(NamedTuple):
@@ -109,7 +106,7 @@ class Recleaning:
         last = entries[-1] if len(entries) == limit else None
         return {
             "requests": len(entries),
-            **{name: counts[name] for name in ("corrected", "unchanged", "set_aside", "erased", "other_agreement")},
+            **{name: counts[name] for name in ("corrected", "unchanged", "set_aside", "other_agreement")},
             "examples": examples[:EXAMPLES],
             "after": [last.received, last.id] if last else None,
         }
@@ -199,6 +196,15 @@ class Recleaning:
 
     # Looking at one
 
+    def received(self, request: str) -> dict[str, Any] | None:
+        """{source, received, beside, messages: [{event, message}]} of a request."""
+        entry = self._raw.find(request)
+        if entry is None or entry.request is None:
+            return None
+        messages = [{"event": event, "message": message_of(text)} for event, text in entry.request.messages]
+        shown = {"request": entry.id, "source": entry.source, "received": entry.received}
+        return {**shown, "beside": entry.request.shared, "messages": messages}
+
     def trace(self, event: str) -> dict[str, Any]:
         """From a clean event to what was received: every value that the rules looked at, raw and clean."""
         known = self._log.find(TRACKING, [event]).get(event)
@@ -217,85 +223,6 @@ class Recleaning:
         if not isinstance(version, int):
             return None
         return cleaning_of(version, self._sources.rules.version(found.entry.source, CLEANING, version))
-
-    # Trying rules
-
-    def learn(self, source: str, messages: int, mode: str) -> dict[str, Any]:
-        """A plan that the last messages fit, cleaned by the rules of now."""
-        at = self._sources.one(source)
-        return learned(
-            (
-                ready.message
-                for entry, number in reversed(self._raw.latest(source, messages))
-                if isinstance((ready := self._prepared(entry, number, at)).message, dict) and not ready.rejected
-            ),
-            mode,
-        )
-
-    def _prepared(self, entry: Entry, at: int, source: Source) -> Any:
-        assert entry.request is not None
-        message = message_of(entry.request.messages[at][1])
-        return prepared(message, entry.request.shared, source.rules._replace(plan=None))
-
-    def test(self, source: str, kind: str, rule: object, messages: int) -> dict[str, Any]:
-        """What rules would make of the last messages, without using them."""
-        at = self._sources.one(source)
-        rules = at.rules
-        if kind == CLEANING:
-            rules = rules._replace(cleaning=cleaning_of(0, rule) if rule else None)
-        elif kind == PLAN:
-            rules = rules._replace(plan=plan_of(0, rule) if rule else None)
-        else:
-            raise SamlaError(f"rules are {CLEANING} or {PLAN}")
-        tried = _Tried()
-        for entry, number in self._raw.latest(source, messages):
-            assert entry.request is not None
-            message = message_of(entry.request.messages[number][1])
-            identity = entry.request.messages[number][0]
-            made = again(message, entry.request, entry.received, at._replace(rules=rules), self._policy, identity)
-            tried.add(identity, message, entry.request, rules, made)
-        return tried.report()
-
-
-class _Tried:
-    """What came of messages on which rules were tried."""
-
-    def __init__(self) -> None:
-        self.messages = 0
-        self.set_aside: Counter[str] = Counter()
-        self.uncleaned: Counter[str] = Counter()
-        self.violations: Counter[Violation] = Counter()
-        self.examples: list[dict[str, Any]] = []
-
-    def add(self, identity: str, message: Any, request: Received, rules: Any, made: Accepted | SetAside) -> None:
-        """One more."""
-        self.messages += 1
-        if isinstance(made, SetAside):
-            self.set_aside[made.code] += 1
-            self._example({"event": identity, "code": made.code, "path": made.place})
-        ready = prepared(message, request.shared, rules)
-        self.uncleaned.update(ready.uncleaned)
-        self.violations.update(ready.violations)
-        if rules.cleaning is not None and isinstance(message, dict):
-            for change in _changes(message, rules.cleaning):
-                if change["raw"] != change["clean"] or change["problem"]:
-                    self._example({"event": identity, **change})
-
-    def _example(self, row: dict[str, Any]) -> None:
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(row)
-
-    def report(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            "messages": self.messages,
-            "set_aside": dict(self.set_aside),
-            "uncleaned": dict(self.uncleaned.most_common(EXAMPLES)),
-            "violations": [
-                {**each._asdict(), "count": count} for each, count in self.violations.most_common(10 * EXAMPLES)
-            ],
-            "examples": self.examples,
-        }
 
 
 _VERSION: Final = "cleaned"
@@ -329,10 +256,11 @@ def _differences(found: Found, made: Accepted) -> list[dict[str, Any]]:
     ]
 
 
-def _changes(message: Mapping[str, Any], cleaning: Cleaning) -> list[dict[str, Any]]:
-    changes: list[Change] = []
-    cleaned(dict(message), cleaning, changes.append)
-    return [each._asdict() for each in changes]
+def changes(message: Mapping[str, Any], cleaning: Cleaning) -> list[dict[str, Any]]:
+    """Every value that the rules looked at, raw and clean."""
+    seen: list[Change] = []
+    cleaned(dict(message), cleaning, seen.append)
+    return [each._asdict() for each in seen]
 
 
 def _traced(found: Found, cleaning: Cleaning | None) -> dict[str, Any]:
@@ -347,6 +275,6 @@ def _traced(found: Found, cleaning: Cleaning | None) -> dict[str, Any]:
         "message": found.message,
         "beside": found.request.shared,
         "renamed": renamed,
-        "changes": _changes(found.message, cleaning) if cleaning else [],
+        "changes": changes(found.message, cleaning) if cleaning else [],
         "body": found.body,
     }

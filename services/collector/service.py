@@ -10,21 +10,28 @@ from prometheus_client import Gauge
 
 from contracts.streams import TRACKING
 from services.collector.activity import ActivityStore
+from services.collector.domain import agreement as agreements
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.mending import checked as checked_rule
 from services.collector.domain.quarantine import Kept
 from services.collector.domain.source import Source
 from services.collector.raw import RawStore
+from services.collector.recleaning import Recleaning
 from services.collector.replaying import Replaying
+from services.collector.rulebook import KINDS, PLAN
 from services.collector.store import Chosen, QuarantineStore, SourceStore
+from services.collector.trying import Trying
 from services.collector.writer import Appender
-from shared.errors import SamlaError
+from shared.errors import NotFound, SamlaError
+from shared.keyring import new_id
 from shared.policy import POLICY
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import ticker
 
 MOST_ROWS = 1_000
+MOST_TESTED = 20_000
+"""Messages on which rules are tried."""
 MOST_OVERLAP_HOURS = 24 * 365
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
@@ -48,6 +55,10 @@ class Stores:
         self.ringing: set[str] = set()
         appender = Appender(runtime.log, runtime.transactor, runtime.keyring, self.quarantine, self.raw)
         self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY)
+        self.trying = Trying(self.raw, self.sources, POLICY)
+        self.recleaning = Recleaning(
+            self.raw, self.sources, runtime.log, runtime.transactor, runtime.keyring, POLICY, runtime.clock.now_ms
+        )
 
 
 class CollectorService(Service):
@@ -84,7 +95,7 @@ class CollectorService(Service):
 
     @rpc(expected_exceptions=SamlaError)
     def change_source(self, source: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Changes what is done with what a source sends: enabled, ip, bots, rate."""
+        """Changes what is done with what a source sends, see domain.source.checked."""
         return self.store.sources.change(source, changes).row()
 
     @rpc(expected_exceptions=SamlaError)
@@ -95,6 +106,102 @@ class CollectorService(Service):
         now = self.runtime.clock.now_ms()
         until = now + int(overlap_hours * 3_600_000)
         return {"source": source, "write_key": self.store.sources.rotate(source, now, until), "old_until": until}
+
+    # What a source's owner decides about its messages
+
+    @rpc(expected_exceptions=SamlaError)
+    def rules(self, source: str) -> dict[str, Any]:
+        """A source's rules in force: cleaning and plan with their versions, and its agreement."""
+        found = self.store.sources.one(source)
+        book = self.store.sources.rules
+        shown = {kind: dict(zip(("version", "rule"), book.latest(source, kind), strict=True)) for kind in KINDS}
+        return {**shown, "agreement": found.rules.agreement.row() if found.rules.agreement else None}
+
+    @rpc(expected_exceptions=SamlaError)
+    def rules_of_version(self, source: str, kind: str, version: int) -> dict[str, Any]:
+        """Rules that were in force once."""
+        return self.store.sources.rules.version(source, kind, version)
+
+    @rpc(expected_exceptions=SamlaError)
+    def test_rules(self, source: str, kind: str, rule: dict[str, Any], messages: int = 1_000) -> dict[str, Any]:
+        """What rules would make of the last messages; nothing is changed."""
+        return self.store.trying.test(source, kind, rule, _tested(messages))
+
+    @rpc(expected_exceptions=SamlaError)
+    def change_rules(
+        self, source: str, kind: str, rule: dict[str, Any], messages: int = 1_000, meant: bool = False
+    ) -> dict[str, Any]:
+        """Tests rules on the last messages and puts them in force, see trying.Trying.change."""
+        now = self.runtime.clock.now_ms()
+        report = self.store.trying.change(source, kind, rule, _tested(messages), meant, now)
+        if kind == PLAN and report["saved"]:
+            self.store.activity.forget_violations(source)
+        return report
+
+    @rpc(expected_exceptions=SamlaError)
+    def learn_plan(self, source: str, messages: int = 1_000, mode: str = "warn") -> dict[str, Any]:
+        """A plan that the last messages fit; it is not put in force."""
+        return self.store.trying.learn(source, _tested(messages), mode)
+
+    @rpc
+    def violations(self, source: str) -> list[dict[str, Any]]:
+        """What was not as the source's plan says: by event, path and rule, with requests as examples."""
+        return self.store.activity.violations(source)
+
+    @rpc
+    def received(self, request: str) -> dict[str, Any] | None:
+        """A request as it was received, by its correlation id; None where it is not kept (any more)."""
+        return self.store.recleaning.received(request)
+
+    @rpc(expected_exceptions=SamlaError)
+    def trace(self, event: str) -> dict[str, Any]:
+        """From a clean event to what was received."""
+        return self.store.recleaning.trace(event)
+
+    @rpc
+    def received_size(self, source: str) -> int:
+        """How many requests of a source are kept as they were received."""
+        return self.store.raw.count(source)
+
+    @rpc(expected_exceptions=SamlaError)
+    def reclean(
+        self, source: str, after: list[Any] | None = None, limit: int = 100, dry: bool = False
+    ) -> dict[str, Any]:
+        """Uses the cleaning rules of now on a page of older messages: appends corrections."""
+        at, identity = after or (0, "")
+        return self.store.recleaning.page(source, (int(at), str(identity)), max(1, min(limit, MOST_ROWS)), dry)
+
+    # Agreements
+
+    @rpc(expected_exceptions=SamlaError)
+    def create_agreement(
+        self, party: str, partner: str, purposes: list[str], fields: list[str], since: int, until: int
+    ) -> dict[str, Any]:
+        """An agreement with a partner, or a licence of a supplier."""
+        made = agreements.checked(new_id()[:16], party, partner, purposes, fields, since, until)
+        made = made._replace(created=self.runtime.clock.now_ms())
+        self.store.sources.agreements.add(made)
+        return made.row()
+
+    @rpc
+    def agreements(self) -> list[dict[str, Any]]:
+        """All agreements and licences, oldest first."""
+        return [each.row() for each in self.store.sources.agreements.all().values()]
+
+    @rpc(expected_exceptions=SamlaError)
+    def sign_agreement(self, source: str, agreement: str) -> dict[str, Any]:
+        """The source sends under this agreement from now on."""
+        found = self.store.sources.agreements.all().get(agreement)
+        if found is None:
+            raise NotFound(f"there is no agreement {agreement}: see `samla agreement list`")
+        return self.store.sources.sign(source, found).row()
+
+    @rpc(expected_exceptions=SamlaError)
+    def end_agreement(self, agreement: str) -> dict[str, Any]:
+        """It holds no longer: its sources are refused from now on."""
+        return self.store.sources.agreements.end(agreement, self.runtime.clock.now_ms()).row()
+
+    # Quarantine
 
     @rpc
     def quarantine_counts(self) -> list[dict[str, Any]]:
@@ -148,12 +255,14 @@ class CollectorService(Service):
         return self.store.quarantine.count(Chosen(source, reason, tuple(ids or ())))
 
     @ticker("collector.quarantine", seconds=30)
-    def look_after_quarantine(self) -> None:
+    def look_after_what_is_kept(self) -> None:
         """Removes what is too old; tells of sources that send too much that cannot be taken in."""
         now = self.runtime.clock.now_ms()
         for each in self.store.sources.all():
             if removed := self.store.quarantine.expire(each.id, now - each.quarantine_days * DAY_MS):
                 logger.info("quarantined messages are removed", source=each.id, messages=removed)
+            if removed := self.store.raw.expire(each.id, now - each.raw_days * DAY_MS):
+                logger.info("requests as received are removed", source=each.id, requests=removed)
             self._alarm(each, self.store.quarantine.since(each.id, now - HOUR_MS))
 
     def _alarm(self, source: Source, lately: int) -> None:
@@ -177,6 +286,16 @@ class CollectorService(Service):
         )
 
     @rpc
+    def received_of(self, subjects: list[str]) -> list[dict[str, Any]]:
+        """Messages of somebody as they were received."""
+        return self.store.raw.of_subjects(subjects)
+
+    @rpc
+    def forget_received(self, subjects: list[str]) -> int:
+        """Removes messages of these subjects from what was received; how many."""
+        return self.store.raw.forget(subjects)
+
+    @rpc
     def stats(self) -> dict[str, Any]:
         """Events in the log, quarantined messages, sources."""
         return {
@@ -193,6 +312,10 @@ def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Ke
             raise SamlaError("what was sent is no message that a rule could mend: give the whole message")
         message = mended(message, rule)
     return replace(kept, mended=message)
+
+
+def _tested(messages: int) -> int:
+    return max(1, min(messages, MOST_TESTED))
 
 
 def _values(identifiers: list[list[str]]) -> set[str]:

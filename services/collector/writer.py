@@ -133,13 +133,15 @@ class Appender:
     def _appended(self, items: list[Item]) -> list[Appended]:
         """The events, and the requests that they came with as they were received, in one transaction."""
         events = self._sealed(items)
-        raw = self._raw.documents(_received(items, events))
         if not events:
             return []
+        raw = self._raw.documents(_received(items, events))
 
         def work(within: Transaction) -> list[Appended]:
             places = self._log.append(TRACKING, events, within)
-            self._raw.add(raw, within)
+            # A request that was sent again says nothing that is not kept.
+            new = {item.correlation for item, place in zip(items, places, strict=True) if not place.duplicate}
+            self._raw.add([each for each in raw if each["_id"] in new], within)
             return places
 
         return self._transactor.run(work)
@@ -277,7 +279,8 @@ class Writer:
                 self._something.wait()
             if self._expected > 1:
                 self._something.wait_for(self._is_worth_a_group, LINGER_SECONDS)
-            group, events = [], 0
+            group: list[Work] = []
+            events = 0
             while self._waiting and (not group or events + self._waiting[0].events <= BIGGEST_GROUP):
                 work = self._waiting.popleft()
                 events += work.events

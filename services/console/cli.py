@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -42,6 +43,7 @@ def group(name: str, text: str) -> typer.Typer:
 
 
 source = group("source", "Where data comes from: sources and their write keys.")
+agreement = group("agreement", "What partners and suppliers may pass on to us.")
 segment = group("segment", "Who is in: segments and their members.")
 destination = group("destination", "Where activations go: webhooks and what they are sent.")
 delivery = group("delivery", "What went out, what was held back, and the dead letters.")
@@ -95,10 +97,14 @@ def source_set(
     rate: Annotated[int, typer.Option(help="events a second; 0: no limit")] = -1,
     quarantine_days: Annotated[int, typer.Option(help="how long what could not be taken in is kept")] = -1,
     alarm: Annotated[int, typer.Option(help="quarantined messages in an hour that are too many; 0: never")] = -1,
+    raw_days: Annotated[int, typer.Option(help="how long messages are kept as received; 0: not at all")] = -1,
+    size: Annotated[int, typer.Option(help="bytes that one message may hold")] = -1,
+    region: Annotated[str, typer.Option(help="of telephone numbers without a country code, such as SE")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Changes what is done with what the source sends."""
     given = {"ip": ip, "bots": bots, "rate": rate, "quarantine_days": quarantine_days, "alarm": alarm}
+    given |= {"raw_days": raw_days, "size": size, "region": region}
     changes = {name: value for name, value in given.items() if value not in ("", -1)}
     show.record(ask("collector", "change_source", source, changes), as_json)
 
@@ -111,6 +117,136 @@ def source_rotate(
 ) -> None:
     """Makes a new write key, shown this once."""
     show.record(ask("collector", "rotate_key", source, overlap_hours), as_json)
+
+
+@source.command("rules")
+def source_rules(source: str) -> None:
+    """Its cleaning rules, tracking plan and agreement, as they are in force."""
+    show.as_json(ask("collector", "rules", source))
+
+
+@source.command("clean")
+def source_clean(
+    source: str,
+    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; {} for none")],
+    messages: Annotated[int, typer.Option(help="of the last ones, on which they are tried before")] = 1_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries them.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Puts cleaning rules in force, once they have been tried on what the source has sent last."""
+    _change_rules(source, "cleaning", rules, messages, dry_run, force, as_json)
+
+
+@source.command("plan")
+def source_plan(
+    source: str,
+    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; {} for none")],
+    messages: Annotated[int, typer.Option(help="of the last ones, on which it is tried before")] = 1_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Puts a tracking plan in force, once it has been tried on what the source has sent last."""
+    _change_rules(source, "plan", plan, messages, dry_run, force, as_json)
+
+
+def _change_rules(source: str, kind: str, rule: str, messages: int, dry_run: bool, force: bool, as_json: bool) -> None:
+    method, more = ("test_rules", {}) if dry_run else ("change_rules", {"meant": force})
+    report = ask("collector", method, source, kind, _json_argument(rule), messages, timeout=120, **more)
+    show.record(report, as_json)
+    if not report.get("saved", True):
+        typer.echo(
+            f"not in force: {report['newly_set_aside']} would be set aside that are taken in now; --force", err=True
+        )
+        raise typer.Exit(1)
+
+
+@source.command("learn")
+def source_learn(
+    source: str,
+    messages: Annotated[int, typer.Option(help="of the last ones, from which it is learned")] = 1_000,
+    mode: Annotated[str, typer.Option(help="warn, drop or quarantine")] = "warn",
+) -> None:
+    """Writes a tracking plan that the source's last messages fit; `samla source plan` puts it in force."""
+    show.as_json(ask("collector", "learn_plan", source, messages, mode, timeout=120))
+
+
+@source.command("violations")
+def source_violations(source: str, as_json: AsJson = False) -> None:
+    """What was not as its tracking plan says, by event and property; `samla source received` shows examples."""
+    found = ask("collector", "violations", source)
+    show.table(found, ["event", "path", "rule", "count", "last", "examples"], as_json)
+
+
+@source.command("received")
+def source_received(request: Annotated[str, typer.Argument(help="A correlation id")]) -> None:
+    """A request as it was received."""
+    show.as_json(ask("collector", "received", request))
+
+
+@source.command("trace")
+def source_trace(event: Annotated[str, typer.Argument(help="An event's id")]) -> None:
+    """From a clean event to what was received, value by value."""
+    show.as_json(ask("collector", "trace", event))
+
+
+@source.command("reclean")
+def source_reclean(
+    source: str,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only says what would be corrected.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Uses the cleaning rules of now on what was received before: appends corrections, changes nothing."""
+    whole: dict[str, Any] = {"requests": 0, "corrected": 0, "unchanged": 0, "set_aside": 0, "other_agreement": 0}
+    examples: list[Any] = []
+    after: list[Any] | None = [0, ""]
+    with show.progress(ask("collector", "received_size", source), as_json) as advance:
+        while after is not None:
+            page = ask("collector", "reclean", source, after, dry=dry_run, timeout=120)
+            after = page["after"]
+            whole = {name: number + page[name] for name, number in whole.items()}
+            examples = (examples + page["examples"])[:5]
+            advance(page["requests"])
+    show.record({**whole, "examples": examples}, as_json)
+
+
+@source.command("sign")
+def source_sign(source: str, agreement: str, as_json: AsJson = False) -> None:
+    """The source sends under this agreement or licence from now on."""
+    show.record(ask("collector", "sign_agreement", source, agreement), as_json)
+
+
+# Agreements and licences
+
+
+@agreement.command("create")
+def agreement_create(
+    partner: Annotated[str, typer.Argument(help="Who gives: a partner's or a supplier's name")],
+    party: Annotated[str, typer.Option(help="second (an agreement) or third (a licence)")],
+    purpose: Annotated[list[str], typer.Option(help="What for; may be given more than once.")],
+    field: Annotated[list[str], typer.Option(help="What, such as traits.email or properties.*; more than once.")],
+    until: Annotated[str, typer.Option(help="The instant at which it ends, such as 2027-01-01")],
+    since: Annotated[str, typer.Option(help="The instant from which it holds; now where left out.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What a second- or third-party source may send, for what, and for how long."""
+    begins = show.instant(since) if since else time.time_ns() // 1_000_000
+    made = ask("collector", "create_agreement", party, partner, purpose, field, begins, show.instant(until))
+    show.record(made, as_json)
+
+
+@agreement.command("list")
+def agreement_list(as_json: AsJson = False) -> None:
+    """All agreements and licences."""
+    columns = ["agreement", "kind", "partner", "purposes", "fields", "from", "until", "ended"]
+    show.table(ask("collector", "agreements"), columns, as_json)
+
+
+@agreement.command("end")
+def agreement_end(agreement: str, as_json: AsJson = False) -> None:
+    """It holds no longer: its sources are refused from now on."""
+    show.record(ask("collector", "end_agreement", agreement), as_json)
 
 
 # Segments

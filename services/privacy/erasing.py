@@ -13,7 +13,7 @@ from services.privacy.consenting import Consenting
 from services.privacy.domain.erasure import TRANSACTION_SECONDS, Request, Step, next_step
 from services.privacy.store import RequestStore
 from shared.clock import Clock
-from shared.errors import SamlaError
+from shared.errors import NotFound, SamlaError
 from shared.eventlog import EventLog, NewEvent, derive_id
 from shared.keyring import ORDINARY, Keyring, Sealed, Sealing, new_id
 from shared.transaction import Transaction, Transactor
@@ -35,6 +35,9 @@ class Others(Protocol):
 
     def forget_quarantined(self, identifiers: list[list[str]]) -> int:
         """collector.forget_quarantined."""
+
+    def forget_received(self, subjects: list[str]) -> int:
+        """collector.forget_received."""
 
 
 class Erasing:
@@ -64,7 +67,7 @@ class Erasing:
             raise SamlaError(f"mode is one of {', '.join(MODES)}")
         person = others.members(profile)
         if not person or not person.get("profile"):
-            raise SamlaError(f"there is no profile {profile}")
+            raise NotFound(f"there is no profile {profile}")
         now = self._clock.now_ms()
         request = Request(
             id=new_id(),
@@ -116,8 +119,12 @@ class Erasing:
         )
 
     def _quarantine(self, others: Others, request: Request) -> None:
-        others.forget_quarantined(self._identifiers(request))
+        self._forget_messages(others, request)
         self._moved(request)
+
+    def _forget_messages(self, others: Others, request: Request) -> None:
+        others.forget_quarantined(self._identifiers(request))
+        others.forget_received(request.subjects)
 
     def _identifiers(self, request: Request) -> list[list[str]]:
         kept = self._store.kept(request.id)
@@ -144,7 +151,7 @@ class Erasing:
     def _again(self, others: Others, request: Request) -> None:
         request = self._known_now(others, request)
         self._keyring.fence([*request.profiles, *request.subjects])
-        others.forget_quarantined(self._identifiers(request))
+        self._forget_messages(others, request)
         self._destroy_keys(request)
         self._moved(request, tells=ERASURE_COMPLETED, identifiers=None)
         # Whom it was about is forgotten with it.

@@ -13,7 +13,7 @@ from services.privacy.domain.consents import changes, history, merged, purposes
 from services.privacy.erasing import Erasing
 from services.privacy.store import ConsentStore, RequestStore
 from shared.consumer import Finish
-from shared.errors import SamlaError
+from shared.errors import NotFound, SamlaError
 from shared.eventlog import Event
 from shared.policy import POLICY
 from shared.rpc import time_limit
@@ -74,6 +74,11 @@ class OverRpc:
         with time_limit("collector", LONG_SECONDS):
             return int(self._service.collector.forget_quarantined(identifiers))
 
+    def forget_received(self, subjects: list[str]) -> int:
+        """collector.forget_received."""
+        with time_limit("collector", LONG_SECONDS):
+            return int(self._service.collector.forget_received(subjects))
+
 
 class PrivacyService(Service):
     """What may be done with which data, and what must be forgotten."""
@@ -111,7 +116,7 @@ class PrivacyService(Service):
         """What a person has agreed to and refused, with history."""
         person = OverRpc(self).members(profile)
         if not person or not person["profile"]:
-            raise SamlaError(f"there is no profile {profile}")
+            raise NotFound(f"there is no profile {profile}")
         state = merged(self.store.consents.load(person["subjects"]).values())
         shown = {}
         for purpose in purposes(state):
@@ -145,7 +150,7 @@ class PrivacyService(Service):
         others = OverRpc(self)
         person = others.members(profile)
         if not person or not person["profile"]:
-            raise SamlaError(f"there is no profile {profile}")
+            raise NotFound(f"there is no profile {profile}")
         at = person["profile"]
         with time_limit("another service", LONG_SECONDS):
             return {
@@ -154,6 +159,7 @@ class PrivacyService(Service):
                 "consents": self.consents(at),
                 "segments": self.segmentation.of(at),
                 "quarantined": self.collector.quarantined_of(others.identifiers(at)),
+                "received": self.collector.received_of(person["subjects"]),
             }
 
     @rpc

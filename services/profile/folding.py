@@ -182,11 +182,11 @@ def deltas_of(keyring: Keyring, said: Sequence[Said]) -> dict[str, States]:
     """Subject -> what these events add to its states. Raises Poison where a body is not what it should be."""
     deltas: dict[str, States] = {}
     for cls in CLASSES:
-        holding = [(event, identity, own) for event, identity in said if (own := held_class(event, cls))]
+        holding = [(event, original, own) for event, original in said if (own := held_class(event, cls))]
         bodies = open_events(keyring, [event for event, _, _ in holding], cls)
-        for (event, identity, own), body in zip(holding, bodies, strict=True):
+        for (event, original, own), body in zip(holding, bodies, strict=True):
             if body is not None:
-                add(deltas.setdefault(event.subject, {}), {own: _state(body, event, identity)})
+                add(deltas.setdefault(event.subject, {}), {own: _state(body, event, original)})
     return deltas
 
 

@@ -12,7 +12,7 @@ from contracts.envelope import Envelope
 EXAMPLES = Path(__file__).resolve().parents[2] / "contracts" / "examples"
 EVENTS = {
     kind: schema
-    for module in (activation, identity, privacy, profile, segmentation)
+    for module in (activation, identity, privacy, profile, segmentation, tracking)
     for kind, schema in module.EVENTS.items()
 }
 SEALED = {f"tracking.{kind}": tracking.Body for kind in tracking.KINDS} | {

@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,7 +117,8 @@ def test_a_mended_message_is_what_a_correct_sender_would_have_given():
     assert "writeKey" not in kept.shared
     found = again(kept, "entry", RECEIVED, SOURCE, {"rename": {"name": "event"}}, POLICY)
     [wanted] = take_in(Batch([right], shared), arrival(), POLICY, lambda: "fresh").accepted
-    assert found == wanted
+    assert orjson.loads(found.raw) == right
+    assert found._replace(raw=b"") == wanted
 
 
 def test_without_a_message_id_taking_in_twice_gives_the_same_one():

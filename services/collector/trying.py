@@ -1,0 +1,136 @@
+"""A source's rules are tried on what it has sent last before they are put in force.
+
+The last messages are taken as they were received. Rules that would set aside what the rules of now take in are
+not put in force unless that is said to be meant.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from services.collector.domain.cleaning import cleaning_of
+from services.collector.domain.intake import Accepted, SetAside
+from services.collector.domain.plan import Violation, learned, plan_of
+from services.collector.domain.raw import Received, again, message_of
+from services.collector.domain.rules import Prepared, Rules, prepared
+from services.collector.domain.source import Source
+from services.collector.raw import Entry, RawStore
+from services.collector.recleaning import changes
+from services.collector.rulebook import CLEANING, KINDS, PLAN
+from services.collector.store import SourceStore
+from shared.errors import SamlaError
+from shared.policy import Policy
+
+EXAMPLES: Final = 20
+MOST_KINDS: Final = 200
+
+
+class Trying:
+    """See the module's text."""
+
+    def __init__(self, raw: RawStore, sources: SourceStore, policy: Policy) -> None:
+        self._raw = raw
+        self._sources = sources
+        self._policy = policy
+
+    def change(self, source: str, kind: str, rule: object, messages: int, meant: bool, now: int) -> dict[str, Any]:
+        """Puts rules in force, unless they would set aside more than those of now do and that is not `meant`. A
+        report as of `test`, with the version that is in force then and whether it is the new one."""
+        report = self.test(source, kind, rule, messages)
+        saved = meant or not report["newly_set_aside"]
+        version, _ = self._sources.rules.latest(source, kind)
+        if saved:
+            version = self._sources.rules.add(source, kind, dict(rule) if isinstance(rule, dict) else {}, now)
+        return {**report, "saved": saved, "version": version}
+
+    def learn(self, source: str, messages: int, mode: str) -> dict[str, Any]:
+        """A plan that the last messages fit, cleaned by the rules of now."""
+        at = self._sources.one(source)
+        ready = (self._prepared(entry, number, at) for entry, number in reversed(self._raw.latest(source, messages)))
+        return learned((each.message for each in ready if isinstance(each.message, dict) and not each.rejected), mode)
+
+    def _prepared(self, entry: Entry, at: int, source: Source) -> Prepared:
+        request = _request(entry)
+        return prepared(message_of(request.messages[at][1]), request.shared, source.rules._replace(plan=None))
+
+    def test(self, source: str, kind: str, rule: object, messages: int) -> dict[str, Any]:
+        """What rules would make of the last messages, without putting them in force."""
+        at = self._sources.one(source)
+        rules = _with(at.rules, kind, rule)
+        tried = _Tried(rules)
+        for entry, number in self._raw.latest(source, messages):
+            request = _request(entry)
+            identity, text = request.messages[number]
+            message = message_of(text)
+            now, then = (
+                again(message, request, entry.received, at._replace(rules=each), self._policy, identity)
+                for each in (at.rules, rules)
+            )
+            tried.add(identity, message, request, now, then)
+        return tried.report()
+
+
+def _with(rules: Rules, kind: str, rule: object) -> Rules:
+    """The rules with one kind of them changed; an empty rule takes it away. Raises SamlaError."""
+    if kind == CLEANING:
+        return rules._replace(cleaning=cleaning_of(0, rule) if rule else None)
+    if kind == PLAN:
+        return rules._replace(plan=plan_of(0, rule) if rule else None)
+    raise SamlaError(f"rules are {' or '.join(KINDS)}")
+
+
+def _request(entry: Entry) -> Received:
+    assert entry.request is not None, "RawStore.latest leaves out what cannot be opened"
+    return entry.request
+
+
+class _Tried:
+    """What came of messages on which rules were tried."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._messages = 0
+        self._newly = 0
+        self._set_aside: Counter[str] = Counter()
+        self._uncleaned: Counter[str] = Counter()
+        self._violations: Counter[Violation] = Counter()
+        self._examples: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        identity: str,
+        message: Any,
+        request: Received,
+        now: Accepted | SetAside,
+        then: Accepted | SetAside,
+    ) -> None:
+        """One more: what the rules of now make of it, and what these would."""
+        self._messages += 1
+        if isinstance(then, SetAside):
+            self._set_aside[then.code] += 1
+            self._newly += isinstance(now, Accepted)
+            self._example({"event": identity, "code": then.code, "path": then.place})
+        ready = prepared(message, request.shared, self._rules)
+        self._uncleaned.update(ready.uncleaned)
+        self._violations.update(ready.violations)
+        if self._rules.cleaning is not None and isinstance(message, Mapping):
+            for change in changes(message, self._rules.cleaning):
+                if change["raw"] != change["clean"] or change["problem"]:
+                    self._example({"event": identity, **change})
+
+    def _example(self, row: dict[str, Any]) -> None:
+        if len(self._examples) < EXAMPLES:
+            self._examples.append(row)
+
+    def report(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "messages": self._messages,
+            "set_aside": dict(self._set_aside),
+            "newly_set_aside": self._newly,
+            "uncleaned": dict(self._uncleaned.most_common(MOST_KINDS)),
+            "violations": [
+                {**each._asdict(), "count": count} for each, count in self._violations.most_common(MOST_KINDS)
+            ],
+            "examples": self._examples,
+        }
