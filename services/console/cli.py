@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,9 +16,10 @@ from contracts.streams import STREAMS
 from services.console import show
 from services.console.asking import ask, open_log, profile_of
 from services.console.importing.files import dialect_of, rows_of
-from services.console.importing.mapping import mapping_of, message_of
+from services.console.importing.mapping import mapped, mappings_of
 from services.console.importing.proposal import proposed
 from services.console.importing.sending import Door, Mark, digest_of, send
+from services.console.importing.trying import trial
 from services.console.progress import behind
 from shared.config import Settings
 from shared.errors import SamlaError
@@ -352,9 +352,8 @@ def import_file(
     mapping: Annotated[str, typer.Option(help="How rows become messages: JSON, or @FILE")] = "",
     write_key: Annotated[str, typer.Option(help="The source's; or @FILE")] = "",
     propose: Annotated[bool, typer.Option("--propose", help="Only proposes a mapping.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only shows what would be sent, of the first rows.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only shows and counts what would be sent.")] = False,
+    rows: Annotated[int, typer.Option(help="Only the first so many; 0: all, but 10,000 in a dry run.")] = 0,
     encoding: Annotated[str, typer.Option(help="Told by looking, where left out.")] = "",
     separator: Annotated[str, typer.Option(help="Likewise.")] = "",
     url: Annotated[str, typer.Option(help="The collector's; this machine's where left out.")] = "",
@@ -367,37 +366,32 @@ def import_file(
         return show.as_json(proposed(list(dict.fromkeys(name for row in sample for name in row)), sample))
     if not mapping:
         raise typer.BadParameter("give --mapping; `samla import FILE --propose` writes one to begin with")
-    wanted = mapping_of(_json_argument(mapping))
-    messages = (
-        (number, message_of(wanted, row, number), at) for number, (row, at) in enumerate(rows_of(file, dialect), 1)
-    )
+    wanted = mappings_of(_json_argument(mapping))
+    chosen = itertools.islice(rows_of(file, dialect), rows or (TRIED if dry_run else None))
     if dry_run:
-        return show.as_json([message for _, message, _ in itertools.islice(messages, SHOWN)])
+        found = trial(wanted, chosen)
+        if not as_json:
+            show.messages(found.sample)
+        return show.record(found._asdict() if as_json else _counts(found._asdict()), as_json)
     key = Path(write_key[1:]).read_text().strip() if write_key.startswith("@") else write_key
     if not key:
         raise typer.BadParameter("give --write-key, the source's that the file is from")
     settings = Settings.from_env()
     mark = Mark(settings.home / "imports", digest_of(file), msgspec.json.encode(wanted), key.encode())
     door = Door(url or f"http://127.0.0.1:{settings.collector_port}", key)
-    with show.progress(file.stat().st_size, as_json) as advance:
-        report = send(messages, door, mark, _steps(advance))
+    with show.reading(file.stat().st_size, as_json) as (advance, counted):
+        report = send(mapped(wanted, chosen), door, mark, advance, counted)
     return show.record(report._asdict(), as_json)
 
 
 SAMPLE: Final = 200
-SHOWN: Final = 5
+TRIED: Final = 10_000
+"""Rows that a dry run looks at."""
 
 
-def _steps(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """`advance` takes how much further it is; what is known is how far."""
-    done = 0
-
-    def reached(at: int) -> None:
-        nonlocal done
-        advance(at - done)
-        done = at
-
-    return reached
+def _counts(found: dict[str, Any]) -> dict[str, Any]:
+    """Without the sample, and without what there is none of."""
+    return {name: each for name, each in found.items() if name != "sample" and each not in ({}, [])}
 
 
 # Quarantine and parked events

@@ -7,15 +7,20 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from rich.tree import Tree
 
 from shared.errors import SamlaError
 
 SERVICES: Final = ("collector", "identity", "profile", "segmentation", "activation", "privacy")
 PARTS: Final = ("identity", "quantitative", "descriptive", "qualitative")
+
+WIDEST_FIELD: Final = 28
+NARROWEST_MESSAGE: Final = 25
+"""Characters on a terminal."""
 
 console = Console()
 
@@ -54,6 +59,44 @@ def progress(total: int, quiet: bool = False) -> Iterator[Callable[[int], None]]
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda done: bar.advance(task, done)
+
+
+@contextmanager
+def reading(total: int, quiet: bool = False) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """A bar for a file of so many bytes; gives what to tell how many of them, and how many rows, are done."""
+    if quiet:
+        yield (lambda at: None), (lambda rows: None)
+        return
+    shown = TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s")
+    with Progress(
+        BarColumn(), TaskProgressColumn(), shown, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task("", total=total or None, rows=0, rate=0.0)
+
+        def counted(rows: int) -> None:
+            bar.update(task, rows=rows, rate=rows / max(bar.tasks[0].elapsed or 0.0, 0.001))
+
+        yield (lambda at: bar.update(task, completed=at)), counted
+
+
+def messages(found: Sequence[Mapping[str, Any]]) -> None:
+    """Messages side by side, as many as there is room for, a field a line."""
+    flat = [dict(_fields(each)) for each in found[: max(1, (console.width - WIDEST_FIELD) // NARROWEST_MESSAGE)]]
+    drawn = Table(Column("", max_width=WIDEST_FIELD, overflow="fold"))
+    for number in range(1, len(flat) + 1):
+        drawn.add_column(str(number), overflow="fold")
+    for name in dict.fromkeys(name for each in flat for name in each):
+        if name != "messageId":
+            drawn.add_row(escape(name), *(escape(text(each.get(name))) for each in flat))
+    console.print(drawn)
+
+
+def _fields(value: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            yield from _fields(each, f"{under}{name}.")
+        else:
+            yield f"{under}{name}", each
 
 
 def text(value: Any) -> str:

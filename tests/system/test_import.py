@@ -47,8 +47,8 @@ def test_a_file_is_proposed_tried_and_sent_and_twice_changes_nothing(world, sour
     exported(path, users, 30)
     assert world.samla("import", str(path), "--propose")
     shown = world.samla("import", str(path), "--mapping", json.dumps(MAPPING), "--dry-run", "--json")
-    assert shown[0]["userId"] == users[0] and shown[0]["timestamp"] == "2026-01-01T10:00:00+01:00"
-    assert shown[1]["properties"] == {"revenue": 1.5}
+    assert shown["sample"][0]["userId"] == users[0] and shown["sample"][0]["timestamp"] == "2026-01-01T10:00:00+01:00"
+    assert shown["sample"][1]["properties"] == {"revenue": 1.5} and (shown["rows"], shown["accepted"]) == (30, 30)
     report = world.samla(*command(world, path)[3:])
     assert (report["rows"], report["skipped"], report["set_aside"]) == (30, 0, 0)
     assert world.samla(*command(world, path)[3:])["skipped"] == 30

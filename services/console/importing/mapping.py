@@ -2,41 +2,62 @@
 
     {"type": "track", "event": "Order Completed",
      "time": {"column": "Datum", "format": "%Y-%m-%d", "zone": "Europe/Stockholm"},
-     "columns": {"Kundnr": "userId", "Belopp": {"to": "properties.revenue", "as": "number", "decimal": ","}},
+     "columns": {"Kundnr": "userId", "Belopp": {"to": "properties.revenue", "as": "number", "decimal": ","},
+                 "Mobil": {"to": "traits.phone", "clean": [{"phone": {"region": "SE"}}]},
+                 "CRM-id": {"to": "context.externalIds", "kind": "crm_id"}},
+     "set": {"properties.currency": "SEK"},
      "id": ["Ordernr"]}
 
-The message id follows from the columns under `id`, else from all of the row and where it stands: so the same
-file, imported twice, changes nothing.
+`clean` has steps of shared.values; `as`, `decimal`, `format`, `zone` are short for the usual ones. The message id
+follows from the columns under `id`, else from all of the row and where it stands: so the same file, imported
+twice, changes nothing.
+
+A file may have several mappings, in a list; each row gives one message for each of them. `mappings_of` and
+`messages_of` take one or many; `mapping_of` and `message_of` take one.
 """
 
 import hashlib
-import re
-from collections.abc import Mapping
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from shared.errors import SamlaError
+from shared.values import Clean, compiled
 
 Row = Mapping[str, Any]
 Message = dict[str, Any]
+Mapped = tuple[int, Message | None, int]
+"""(row, message, bytes of the file read so far); no message where a row gives none."""
+Told = Callable[[str], None]
+"""Takes the name of a column that could not be read."""
 
 KINDS: Final = ("track", "identify", "page", "screen", "group", "alias")
+ROOTS: Final = frozenset(
+    {"userId", "anonymousId", "previousId", "groupId", "event", "name", "timestamp", "properties", "traits", "context"}
+)
+"""Where a column may go; the door would drop anything else without a word."""
+EXTERNAL: Final = "context.externalIds"
+PREFERENCES: Final = "context.consent.categoryPreferences"
 EMPTY: Final = frozenset({"", "null", "none", "nan", "n/a", "#n/a", "-"})
 """Cells that say nothing. Compared in lower case."""
-YES: Final = frozenset({"1", "true", "yes", "y", "ja", "j", "sant", "x"})
-NO: Final = frozenset({"0", "false", "no", "n", "nej", "falskt"})
+AS: Final = ("text", "number", "boolean")
+MOST_MAPPINGS: Final = 100
+REMEMBERED: Final = 4_096
+"""Texts of a column whose clean values are kept: dates and codes come again and again."""
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a column goes, and as what."""
 
     to: str
+    clean: Any = None
+    """Steps of shared.values."""
     as_: str = msgspec.field(name="as", default="text")
     decimal: str = "."
+    kind: str = ""
+    """Of an id in another system, which goes to context.externalIds."""
 
 
 class Time(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,39 +67,104 @@ class Time(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str = "iso"
     """As strptime has it, or `iso`."""
     zone: str = "UTC"
+    language: str = ""
+    """Of the months' names, where they are written out."""
+    clean: Any = None
+    """Steps of shared.values, in place of all that."""
 
 
-class Mapping_(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "type"}):
+class Mapping_(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, rename={"kind": "type", "set_": "set"}
+):
     """A mapping, checked."""
 
     kind: str
-    columns: dict[str, str | Column]
+    columns: dict[str, str | Column | list[str | Column]]
     event: str = ""
     time: Time | None = None
     id: tuple[str, ...] = ()
     consent: dict[str, bool] | None = None
     """What everybody in the file has agreed to or refused."""
+    set_: dict[str, Any] = {}
+    """What every message says: its place -> its value."""
+    needs: tuple[str, ...] = ()
+    """Columns without which a row gives no message: who has not answered has said nothing."""
+    known_by: tuple[str, ...] = ()
+    """Columns that tell who it is, where no column goes to userId or anonymousId; the door wants one of them."""
+    notes: tuple[str, ...] = ()
+    """For people."""
+    nth: int = 0
+    """How many mappings before it in its list make messages that would have the same ids."""
+
+    @cached_property
+    def writers(self) -> list[tuple[str, Clean | None, "Write"]]:
+        """(column, how it is cleaned, how it is written), compiled once."""
+        return [
+            (name, _cleaner(each), _writer(each))
+            for name, places in self.columns.items()
+            for each in (places if isinstance(places, list) else [places])
+        ]
+
+    @cached_property
+    def instant(self) -> Clean | None:
+        """How its time is read."""
+        if self.time is None:
+            return None
+        time = self.time
+        options = {"language": time.language} if time.language else {"format": time.format}
+        return _remembering(compiled(time.clean or [{"time": {**options, "zone": time.zone}}]))
+
+
+Write = Callable[[Message, Any], None]
+
+
+def mappings_of(value: object) -> tuple[Mapping_, ...]:
+    """One mapping or a list of them, from JSON. Raises SamlaError that says what is wrong."""
+    if not isinstance(value, list):
+        return (mapping_of(value),)
+    if not 0 < len(value) <= MOST_MAPPINGS:
+        raise SamlaError(f"the mapping: a list has 1 to {MOST_MAPPINGS} mappings")
+    made: list[Mapping_] = []
+    for each in map(mapping_of, value):
+        same = sum(_kinship(each) == _kinship(other) for other in made)
+        made.append(msgspec.structs.replace(each, nth=same))
+    return tuple(made)
+
+
+def _kinship(mapping: Mapping_) -> bytes:
+    return msgspec.json.encode([mapping.kind, mapping.event, mapping.set_, mapping.id], order="sorted")
 
 
 def mapping_of(value: object) -> Mapping_:
-    """A mapping from its JSON. Raises SamlaError that says what is wrong."""
+    """One mapping from its JSON. Raises SamlaError that says what is wrong."""
     try:
         made = msgspec.convert(value, Mapping_)
     except msgspec.ValidationError as error:
         raise SamlaError(f"the mapping: {error}") from error
-    if made.kind not in KINDS:
-        raise SamlaError(f"the mapping: type is one of {', '.join(KINDS)}")
-    if made.kind == "track" and not made.event and "event" not in map(_target, made.columns.values()):
-        raise SamlaError("the mapping: track needs an event, or a column that goes to it")
-    for each in made.columns.values():
-        if isinstance(each, Column) and each.as_ not in _READERS:
-            raise SamlaError(f"the mapping: as is one of {', '.join(_READERS)}")
-    if made.time is not None:
-        try:
-            ZoneInfo(made.time.zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise SamlaError(f"the mapping: there is no time zone {made.time.zone}") from error
+    try:
+        _check(made)
+    except SamlaError as error:
+        raise SamlaError(f"the mapping: {error}") from error
     return made
+
+
+def _check(made: Mapping_) -> None:
+    if made.kind not in KINDS:
+        raise SamlaError(f"type is one of {', '.join(KINDS)}")
+    columns = [each for places in made.columns.values() for each in (places if isinstance(places, list) else [places])]
+    targets = [_target(each) for each in columns]
+    if made.kind == "track" and not made.event and "event" not in [*targets, *made.set_]:
+        raise SamlaError("track needs an event, or a column that goes to it")
+    for target in [*targets, *made.set_]:
+        if target.partition(".")[0] not in ROOTS or not all(target.split(".")):
+            raise SamlaError(f"nothing can go to {target!r}: places begin with {', '.join(sorted(ROOTS))}")
+    for each in columns:
+        if isinstance(each, Column) and each.as_ not in AS:
+            raise SamlaError(f"as is one of {', '.join(AS)}")
+        if (_target(each) == EXTERNAL) != bool(isinstance(each, Column) and each.kind):
+            raise SamlaError(f'an id of another system is {{"to": "{EXTERNAL}", "kind": "crm_id"}}')
+    # Compiled here, so that a step that is none is told at once.
+    _ = made.writers, made.instant
 
 
 def _target(column: str | Column) -> str:
@@ -87,80 +173,133 @@ def _target(column: str | Column) -> str:
 
 def message_of(mapping: Mapping_, row: Row, number: int) -> Message:
     """The message of a row, the `number`th. What cannot be read stays as it is written: the door says so."""
+    return _message(mapping, row, number, _nobody_listens)
+
+
+def messages_of(
+    mappings: Sequence[Mapping_], row: Row, number: int, unread: Told = lambda column: None
+) -> list[Message]:
+    """The messages of a row: one for each mapping whose `needs` it has."""
+    return [
+        _message(each, row, number, unread)
+        for each in mappings
+        if all(_cell(row.get(name)) is not None for name in each.needs)
+    ]
+
+
+def mapped(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Iterator[Mapped]:
+    """What a file's rows (files.rows_of) become, for sending.send."""
+    for number, (row, at) in enumerate(rows, 1):
+        made = messages_of(mappings, row, number)
+        yield from ((number, message, at) for message in made or [None])
+
+
+def _nobody_listens(column: str) -> None:
+    pass
+
+
+def _message(mapping: Mapping_, row: Row, number: int, unread: Told) -> Message:
     message: Message = {"type": mapping.kind, "messageId": _id(mapping, row, number)}
     if mapping.event:
         message["event"] = mapping.event
-    for name, column in mapping.columns.items():
-        value = _read(row.get(name), column)
-        if value is not None:
-            _put(message, _target(column), value)
-    if mapping.time is not None and (written := _cell(row.get(mapping.time.column))) is not None:
-        message["timestamp"] = _instant(written, mapping.time)
+    for place, value in mapping.set_.items():
+        _put(message, place.split("."), value)
     if mapping.consent is not None:
-        _put(message, "context.consent.categoryPreferences", mapping.consent)
+        _put(message, PREFERENCES.split("."), {**mapping.consent})
+    for name, clean, write in mapping.writers:
+        value = _cell(row.get(name))
+        if value is not None:
+            write(message, _clean(value, clean, name, unread))
+    if mapping.time is not None and (written := _cell(row.get(mapping.time.column))) is not None:
+        message["timestamp"] = _clean(written, mapping.instant, mapping.time.column, unread)
+    if mapping.known_by and "userId" not in message and "anonymousId" not in message:
+        _known_by(message, [_cell(row.get(name)) for name in mapping.known_by])
     return message
 
 
 def _id(mapping: Mapping_, row: Row, number: int) -> str:
-    chosen = {name: row.get(name) for name in mapping.id} if mapping.id else {"": number, **row}
-    text = msgspec.json.encode([mapping.kind, mapping.event, sorted(chosen.items())], order="sorted")
-    return f"import-{hashlib.sha256(text).hexdigest()[:40]}"
+    chosen = {name: row.get(name) for name in mapping.id}
+    if all(_cell(value) is None for value in chosen.values()):
+        # Rows without a number of their own are not one and the same.
+        chosen = {"": number, **row}
+    parts: list[Any] = [mapping.kind, mapping.event, sorted(chosen.items())]
+    if mapping.set_ or mapping.nth:
+        parts += [mapping.set_, mapping.nth]
+    return f"import-{_digest(parts)}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:40]
+
+
+def _known_by(message: Message, cells: list[Any]) -> None:
+    """An id that is the same in every file that knows the person by the same."""
+    if any(cell is not None for cell in cells):
+        message["anonymousId"] = f"import-{_digest(['' if each is None else str(each).lower() for each in cells])}"
+
+
+# Values
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
         return None if value.lower() in EMPTY else value
-    return value
+    return _whole(value)
 
 
-def _read(value: Any, column: str | Column) -> Any:
-    value = _cell(value)
-    if value is None or isinstance(column, str):
+def _whole(value: Any) -> Any:
+    """JSON has no integers beyond 64 bits: they are codes."""
+    fits = not isinstance(value, int) or -(2**63) <= value < 2**63
+    return value if fits else str(value)
+
+
+def _clean(value: Any, clean: Clean | None, name: str, unread: Told) -> Any:
+    if clean is None:
         return value
-    return _READERS[column.as_](value, column) if isinstance(value, str) else value
-
-
-def _number(text: str, column: Column) -> Any:
-    """Digits in groups, with the decimal point that the column has: `1 234,50`."""
-    plain = re.sub(r"[\s'\u00a0\u202f]", "", text).replace("." if column.decimal == "," else ",", "")
-    plain = plain.replace(column.decimal, ".").replace("\u2212", "-")
     try:
-        found = Decimal(plain)
-    except InvalidOperation:
-        return text
-    if not found.is_finite():
-        return text
-    return int(found) if found == found.to_integral_value() and "." not in plain else float(found)
-
-
-def _boolean(text: str, column: Column) -> Any:
-    lower = text.lower()
-    return True if lower in YES else False if lower in NO else text
-
-
-_READERS: Final[dict[str, Any]] = {
-    "text": lambda text, column: text,
-    "number": _number,
-    "boolean": _boolean,
-}
-
-
-def _instant(written: Any, time: Time) -> Any:
-    if not isinstance(written, str):
-        return written
-    try:
-        found = datetime.fromisoformat(written) if time.format == "iso" else datetime.strptime(written, time.format)
+        found = _whole(clean(value))
     except ValueError:
-        return written
-    return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(time.zone))).isoformat()
+        unread(name)
+        return value
+    return value if found is None else found
 
 
-def _put(message: Message, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
+def _cleaner(column: str | Column) -> Clean | None:
+    if isinstance(column, str):
+        return None
+    short = {"text": [], "number": [{"number": {"decimal": column.decimal}}], "boolean": ["boolean"]}[column.as_]
+    more = column.clean if isinstance(column.clean, list) else [] if column.clean is None else [column.clean]
+    return _remembering(compiled([*short, *more])) if short or more else None
+
+
+def _remembering(clean: Clean) -> Clean:
+    remembered = lru_cache(REMEMBERED)(clean)
+    # 1, 1.0 and True are one key, and what is no text is quickly read.
+    return lambda value: remembered(value) if isinstance(value, str) else clean(value)
+
+
+# Places
+
+
+def _writer(column: str | Column) -> Write:
+    path = _target(column).split(".")
+    if isinstance(column, Column) and column.kind:
+        return lambda message, value: _add_external(message, column.kind, value)
+    return lambda message, value: _put(message, path, value)
+
+
+def _put(message: Message, path: Sequence[str], value: Any) -> None:
+    *parents, last = path
     for name in parents:
         inner = message.setdefault(name, {})
         if not isinstance(inner, dict):
             return
         message = inner
     message[last] = value
+
+
+def _add_external(message: Message, kind: str, value: Any) -> None:
+    """All four fields, as the door wants them."""
+    ids = message.setdefault("context", {}).setdefault("externalIds", [])
+    ids.append({"id": str(value), "type": kind, "collection": "users", "encoding": "none"})

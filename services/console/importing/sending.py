@@ -20,8 +20,8 @@ PATIENCE: Final = 120.0
 PAUSE: Final = 1.0
 
 Message = dict[str, Any]
-Numbered = tuple[int, Message, int]
-"""(row, message, bytes of the file read so far)."""
+Numbered = tuple[int, Message | None, int]
+"""(row, message, bytes of the file read so far). A row may have several messages, one behind the other, or none."""
 
 
 class Report(NamedTuple):
@@ -33,6 +33,8 @@ class Report(NamedTuple):
     set_aside: int
     """Messages that are in quarantine."""
     reasons: dict[str, int]
+    messages: int = 0
+    """Messages that were sent this time."""
 
 
 class Mark:
@@ -65,33 +67,50 @@ def digest_of(path: Path) -> bytes:
 
 
 def send(
-    messages: Iterable[Numbered], door: "Door", mark: Mark, advance: Callable[[int], None] = lambda done: None
+    messages: Iterable[Numbered],
+    door: "Door",
+    mark: Mark,
+    advance: Callable[[int], None] = lambda done: None,
+    counted: Callable[[int], None] = lambda rows: None,
 ) -> Report:
-    """Sends what lies behind the mark, which moves with every batch that is durable. `advance`: bytes read."""
+    """Sends what lies behind the mark, which moves with every batch that is durable.
+
+    `advance` is told how many bytes have been read, `counted` how many rows have been sent this time.
+    """
     already = mark.rows
-    rows, aside, reasons = already, 0, dict[str, int]()
+    rows, sent, aside, reasons = already, 0, 0, dict[str, int]()
     for batch in _batches(each for each in messages if each[0] > already):
-        for code in door.take([message for _, message, _ in batch]):
+        for code in door.take(batch.messages) if batch.messages else ():
             aside += 1
             reasons[code] = reasons.get(code, 0) + 1
-        rows = batch[-1][0]
+        sent += len(batch.messages)
+        rows = max(rows, batch.rows)
         mark.move(rows)
-        advance(batch[-1][2])
-    return Report(rows, already, aside, reasons)
+        advance(batch.read)
+        counted(rows - already)
+    return Report(rows, already, aside, reasons, sent)
 
 
-def _batches(messages: Iterator[Numbered]) -> Iterator[list[Numbered]]:
-    batch: list[Numbered] = []
-    size = 0
-    for each in messages:
-        own = len(orjson.dumps(each[1]))
+class _Batch(NamedTuple):
+    messages: list[Message]
+    rows: int
+    """So many rows are sent in full with it: the last of its messages may have more in the next."""
+    read: int
+
+
+def _batches(messages: Iterator[Numbered]) -> Iterator[_Batch]:
+    batch: list[Message] = []
+    size = row = read = 0
+    for number, message, at in messages:
+        own = len(orjson.dumps(message)) if message is not None else 0
         if batch and (len(batch) == MOST_EVENTS or size + own > MOST_BYTES):
-            yield batch
+            yield _Batch(batch, number - 1, read)
             batch, size = [], 0
-        batch.append(each)
-        size += own
-    if batch:
-        yield batch
+        if message is not None:
+            batch.append(message)
+        size, row, read = size + own, number, at
+    if row:
+        yield _Batch(batch, row, read)
 
 
 class Door:

@@ -161,7 +161,7 @@ def test_a_row_becomes_a_message():
 @pytest.mark.parametrize(
     ("text", "decimal", "number"),
     [("1 234,50", ",", 1234.5), ("1.234,50", ",", 1234.5), ("1,234.50", ".", 1234.5), ("1'234.5", ".", 1234.5),
-     ("\u221212", ",", -12), ("1\u00a0000\u00a0000", ",", 1_000_000), ("12", ".", 12), ("12 kr", ",", "12 kr"),
+     ("\u221212", ",", -12), ("1\u00a0000\u00a0000", ",", 1_000_000), ("12", ".", 12), ("12 kr", ",", 12),
      ("NaN1", ".", "NaN1"), ("Infinity", ".", "Infinity"), ("1e5", ".", 100_000)],
 )  # fmt: skip
 def test_numbers_are_read_as_they_are_written_where_they_come_from(text, decimal, number):

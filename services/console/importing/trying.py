@@ -1,0 +1,98 @@
+"""A dry run: what the door would say of a file's messages, without asking it.
+
+The checks are the door's, as far as they need nothing but the message; a test compares them with it. What a
+source's own rules would refuse (its plan, its agreement), or a message that was sent before, is not told.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from services.console.importing.mapping import Mapping_, Message, Row, messages_of
+
+BIGGEST_EVENT: Final = 32_768
+LONGEST_NAME: Final = 256
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+REQUIRED: Final = {"track": ("event",), "group": ("groupId",), "alias": ("previousId", "userId")}
+OBJECTS: Final = ("context", "properties", "traits")
+SHOWN: Final = 5
+
+
+class Trial(NamedTuple):
+    """What would come of it."""
+
+    rows: int
+    """Rows that were looked at."""
+    messages: int
+    accepted: int
+    set_aside: int
+    reasons: dict[str, int]
+    """Why messages would be set aside, by the door's codes."""
+    unread: dict[str, int]
+    """Column -> cells that could not be cleaned, and stay as they are written."""
+    absent: list[str]
+    """Columns of the mapping that no row has."""
+    sample: list[Message]
+
+
+def trial(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Trial:
+    """Tries the mappings on rows."""
+    unread, reasons, names = Counter[str](), Counter[str](), set[str]()
+    number = count = 0
+    sample: list[Message] = []
+    for number, (row, _) in enumerate(rows, 1):
+        names.update(row)
+        made = messages_of(mappings, row, number, lambda name: unread.update([name]))
+        count += len(made)
+        reasons.update(why for why in map(problem_of, made) if why)
+        sample += made[: SHOWN - len(sample)]
+    aside = sum(reasons.values())
+    absent = sorted(set(_columns(mappings)) - names) if number else []
+    return Trial(number, count, count - aside, aside, dict(reasons), dict(unread), absent, sample)
+
+
+def _columns(mappings: Sequence[Mapping_]) -> Iterable[str]:
+    for each in mappings:
+        yield from each.columns
+        yield from (*each.id, *each.needs, *each.known_by)
+        if each.time is not None:
+            yield each.time.column
+
+
+def problem_of(message: Message) -> str | None:
+    """The code with which the door would set a message aside."""
+    if len(orjson.dumps(message)) > BIGGEST_EVENT:
+        return "too_large"
+    if any(not isinstance(message.get(name, {}), dict) for name in OBJECTS):
+        return "not_an_object"
+    if message.get("userId") in (None, "") and message.get("anonymousId") in (None, ""):
+        return "no_identifier"
+    if any(not _short(message.get(name)) for name in REQUIRED.get(message["type"], ())):
+        return "missing_field"
+    return _time_problem(message.get("timestamp")) or _consent_problem(message.get("context", {}).get("consent"))
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME
+
+
+def _time_problem(written: Any) -> str | None:
+    if written is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+    except (ValueError, OverflowError, TypeError):
+        return "bad_time"
+    return "absurd_time" if since.days < 0 else None
+
+
+def _consent_problem(consent: Any) -> str | None:
+    preferences = consent.get("categoryPreferences") if isinstance(consent, dict) else consent
+    if preferences is None:
+        return None
+    fine = isinstance(preferences, dict) and all(isinstance(each, bool) for each in preferences.values())
+    return None if fine else "bad_consent"
