@@ -75,7 +75,7 @@ def _step(step: object) -> Clean:
     allowed, make = _MAKERS[name]
     if isinstance(options, str) and len(allowed) == 1:
         options = {allowed[0]: options}
-    if not isinstance(options, dict) or (allowed and not set(options) <= set(allowed)):
+    if not isinstance(options, dict) or (name != "map" and not set(options) <= set(allowed)):
         raise SamlaError(f"{name} may have {', '.join(allowed) or 'no options'}")
     return make(options)
 
@@ -202,7 +202,8 @@ def _number(options: Options) -> Clean:
 def _bare(text: str) -> str:
     """Digits and what separates them."""
     text = "".join(each for each in text if unicodedata.category(each) != "Sc")
-    return _SIGNS.sub("", text).replace("\u2212", "-").strip()
+    text = _SIGNS.sub("", text).replace("\u2212", "-").strip()
+    return re.sub(r"^-\s+", "-", text)
 
 
 def _local(text: str, locale: Locale) -> Decimal:
@@ -329,6 +330,7 @@ def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
         settings["DATE_ORDER"] = order
     try:
         parser = DateDataParser(languages=[language], settings=settings)
+        parser.get_date_data("")  # Languages are looked up when the first date is.
     except (ValueError, TypeError) as error:
         raise SamlaError(f"dates in the language {language!r} cannot be read") from error
 

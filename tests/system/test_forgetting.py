@@ -44,6 +44,7 @@ def test_erasure_reaches_log_profile_graph_segment_quarantine_and_deliveries(wor
     subjects = world.ask("identity", "members", profile)["subjects"]
     held = world.ask("privacy", "export", profile)
     assert len(held["events"]) == 3 and len(held["quarantined"]) == 1 and held["consents"] and held["segments"]
+    assert sorted(each["message"]["type"] for each in held["received"]) == ["identify", "track", "track"]
 
     completed(world, world.samla("privacy", "erase", f"user:{user}", "--json")["request"])
 
@@ -55,6 +56,7 @@ def test_erasure_reaches_log_profile_graph_segment_quarantine_and_deliveries(wor
         assert profile not in world.ask("segmentation", "members", somebody["segment"])
         assert all(row["profile"] != profile for row in world.ask("activation", "deliveries", limit=1000))
         assert world.ask("collector", "quarantined_of", [["user", user]]) == []
+        assert world.ask("collector", "received_of", subjects) == []
         keys = world.client[world.settings.database("keyring")]["keys"]
         assert keys.count_documents({"subject": {"$in": [*subjects, profile]}}) == 0
 
@@ -67,6 +69,19 @@ def test_erasure_reaches_log_profile_graph_segment_quarantine_and_deliveries(wor
     # What is left of them in the log are random ids and ciphertexts that no key opens.
     assert any(world.log.read_subject("tracking", each) for each in subjects)
     assert not everywhere(world, user, somebody["device"])
+
+
+def test_erasure_takes_its_messages_out_of_requests_that_hold_others_too(world, somebody):
+    """What a batch held of somebody else stays."""
+    other = world.fresh()
+    batch = [{"type": "track", "userId": user, "event": world.event} for user in (somebody["user"], other)]
+    world.post("/v1/batch", {"batch": batch})
+    world.quiet()
+    completed(world, world.ask("privacy", "erase", somebody["profile"], "forget"))
+    subjects = world.ask("identity", "members", world.profile_of(other))["subjects"]
+    [left] = world.ask("collector", "received_of", subjects)
+    [kept] = world.ask("collector", "received", left["request"])["messages"]
+    assert kept["message"]["userId"] == other
 
 
 def test_after_forgetting_somebody_may_come_back_as_somebody_new(world, somebody):

@@ -1,0 +1,106 @@
+"""Tracking plans: learned from messages, held against them."""
+
+from copy import deepcopy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.collector.domain.plan import Violation, held_against, learned, plan_of
+from shared.errors import SamlaError
+
+ORDER = {
+    "type": "object", "required": ["revenue"], "additionalProperties": False,
+    "properties": {"revenue": {"type": "number", "minimum": 0}, "products": {"type": "array", "items": {
+        "type": "object", "properties": {"sku": {"type": "string"}}}}},
+}  # fmt: skip
+names = st.sampled_from(["a", "b", "c"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda each: st.dictionaries(names, each, max_size=3) | st.lists(each, max_size=3),
+    max_leaves=6,
+)
+tracks = st.fixed_dictionaries(
+    {"type": st.just("track"), "event": st.sampled_from(["E", "F"]), "properties": st.dictionaries(names, values)}
+)
+identifies = st.fixed_dictionaries({"type": st.just("identify"), "traits": st.dictionaries(names, values)})
+
+
+def plan(mode="warn", **more):
+    return plan_of(1, {"mode": mode, "events": {"Order": {"properties": ORDER}}, **more})
+
+
+def order(**properties):
+    return {"type": "track", "event": "Order", "properties": properties}
+
+
+BROKEN = [
+    ({"revenue": "12"}, ("properties.revenue", "type"), {}),
+    ({"revenue": -1}, ("properties.revenue", "minimum"), {}),
+    ({}, ("properties.revenue", "required"), {}),
+    ({"revenue": 1, "colour": "red"}, ("properties.colour", "additionalProperties"), {"revenue": 1}),
+    ({"revenue": 1, "products": [{"sku": 1}, {"sku": "a"}, {"sku": 2}]}, ("properties.products.*.sku", "type"),
+     {"revenue": 1, "products": [{}, {"sku": "a"}, {}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("properties", "expected", "left"), BROKEN, ids=str)
+def test_what_is_not_as_the_plan_says_is_told_by_path_and_rule(properties, expected, left):
+    """warn counts, drop leaves out the property, quarantine sets aside; the message itself is never changed."""
+    message = order(**properties)
+    before = deepcopy(message)
+    warned, dropped, put_aside = (held_against(message, plan(mode)) for mode in ("warn", "drop", "quarantine"))
+    assert {(each.path, each.rule) for each in warned.violations} == {expected}
+    assert {each.event for each in warned.violations} == {"Order"}
+    assert warned.message == message and warned.rejected is None
+    assert dropped.message["properties"] == left and dropped.rejected is None
+    assert put_aside.rejected == Violation("Order", *expected)
+    assert message == before
+
+
+def test_an_event_may_have_a_mode_of_its_own():
+    document = {"mode": "warn", "events": {"Order": {"mode": "quarantine", "properties": ORDER}}}
+    assert held_against(order(), plan_of(1, document)).rejected
+
+
+@pytest.mark.parametrize(("unknown", "told", "rejected"), [("allow", 0, 0), ("warn", 1, 0), ("quarantine", 1, 1)])
+def test_events_that_the_plan_does_not_name(unknown, told, rejected):
+    found = held_against({"type": "track", "event": "New"}, plan(unknown_events=unknown))
+    assert (len(found.violations), found.rejected is not None) == (told, bool(rejected))
+
+
+def test_no_violation_tells_a_value():
+    """An address in place of a name is not shown."""
+    for message in (order(revenue=1, **{"ada@example.org": 1}), {"type": "track", "event": "ada@example.org"}):
+        found = held_against(message, plan(unknown_events="warn"))
+        assert found.violations and "ada" not in str(found.violations)
+
+
+@given(st.lists(tracks | identifies, max_size=12))
+def test_messages_fit_the_plan_that_is_learned_from_them(messages):
+    """However odd they are, and as strict as it may be."""
+    for mode in ("warn", "quarantine"):
+        made = plan_of(1, learned(messages, mode))
+        assert not any(held_against(each, made).violations for each in messages)
+
+
+@given(tracks | identifies, st.sampled_from(["warn", "drop", "quarantine"]))
+def test_dropping_leaves_a_message_that_fits_but_for_what_misses(message, mode):
+    """What is left breaks no rule but `required`."""
+    schema = {"type": "object", "properties": {name: {"type": "integer"} for name in ("a", "b", "c")}}
+    made = plan_of(1, {"mode": "drop", "events": {"E": {"properties": schema}}, "traits": schema})
+    dropped = held_against(message, made).message
+    assert not held_against(dropped, made).violations
+
+
+@pytest.mark.parametrize(
+    "document",
+    [5, {"rules": {}}, {"mode": "shout"}, {"unknown_events": "drop"}, {"events": []}, {"events": {"E": 5}},
+     {"events": {"E": {"schema": {}}}}, {"events": {"E": {"properties": {"type": "nonsense"}}}},
+     {"events": {"E": {"properties": {"$ref": "http://example.org/schema"}}}}, {"traits": 5}],
+    ids=str,
+)  # fmt: skip
+def test_a_plan_that_is_none_is_refused_when_it_is_written(document):
+    """One that would have to fetch something, too."""
+    with pytest.raises(SamlaError):
+        plan_of(1, document)
