@@ -90,7 +90,7 @@ def source_enable(source: str) -> None:
 
 
 @source.command("set")
-def source_set(
+def source_set(  # noqa: PLR0913, PLR0917 - an option a setting
     source: str,
     ip: Annotated[str, typer.Option(help="IP addresses: keep, truncate or drop")] = "",
     bots: Annotated[str, typer.Option(help="messages of bots: set_aside or keep")] = "",
@@ -100,12 +100,18 @@ def source_set(
     raw_days: Annotated[int, typer.Option(help="how long messages are kept as received; 0: not at all")] = -1,
     size: Annotated[int, typer.Option(help="bytes that one message may hold")] = -1,
     region: Annotated[str, typer.Option(help="of telephone numbers without a country code, such as SE")] = "",
+    cookie_days: Annotated[int, typer.Option(help="how long browsers keep a visitor's id; 0: none is given")] = -1,
+    origins: Annotated[str | None, typer.Option(help="that may use the visitor's cookie, with commas between")] = None,
+    cookie_gpc: Annotated[str, typer.Option(help="Sec-GPC and the visitor's id: ignore or refuse")] = "",
+    example: Annotated[bool | None, typer.Option(help="whether the example page is shown")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Changes what is done with what the source sends."""
     given = {"ip": ip, "bots": bots, "rate": rate, "quarantine_days": quarantine_days, "alarm": alarm}
     given |= {"raw_days": raw_days, "size": size, "region": region}
-    changes = {name: value for name, value in given.items() if value not in ("", -1)}
+    given |= {"cookie_days": cookie_days, "cookie_gpc": cookie_gpc, "example": example}
+    given |= {"origins": None if origins is None else [each.strip() for each in origins.split(",") if each.strip()]}
+    changes = {name: value for name, value in given.items() if value not in ("", -1, None)}
     show.record(ask("collector", "change_source", source, changes), as_json)
 
 

@@ -1,7 +1,7 @@
 """A source: where data comes from, and what its owner has decided about what it sends."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from phonenumbers import SUPPORTED_REGIONS
@@ -12,6 +12,7 @@ from services.collector.domain.client import Sender
 from services.collector.domain.decode import BIGGEST_EVENT
 from services.collector.domain.normalize import Arrival
 from services.collector.domain.rules import NONE, Rules
+from services.collector.domain.visitor import GPC_POLICIES, MOST_DAYS, checked_origins
 from shared.errors import SamlaError
 
 IP_POLICIES: Final = ("keep", "truncate", "drop")
@@ -42,6 +43,14 @@ class Source(NamedTuple):
     """Bytes that one message may hold."""
     region: str = ""
     """Where telephone numbers without a country code are: ISO 3166 alpha-2."""
+    cookie_days: int = 0
+    """How long a browser keeps the visitor's id that we give it, from its last visit on; 0: we give none."""
+    origins: Sequence[str] = ()
+    """Web origins whose pages may use the visitor's cookie."""
+    cookie_gpc: str = "ignore"
+    """What `Sec-GPC: 1` means for that id."""
+    example: bool = False
+    """Whether the example page is shown."""
     rules: Rules = NONE
 
     def row(self) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def checked(changes: Mapping[str, object]) -> dict[str, Any]:
         value = changes.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise SamlaError(f"{name} is a whole number from {least} to {most}")
-    return dict(changes)
+    return {**changes, **({"origins": checked_origins(changes["origins"])} if "origins" in changes else {})}
 
 
 _NUMBERS: Final = {
@@ -107,13 +116,16 @@ _NUMBERS: Final = {
     "alarm": (0, 1_000_000),
     "raw_days": (0, 3_650),
     "size": (1_024, BIGGEST_EVENT),
+    "cookie_days": (0, MOST_DAYS),
 }
 _CHECKS: Final[dict[str, tuple[object, ...]]] = {
     "enabled": (True, False),
     "ip": IP_POLICIES,
     "bots": BOT_POLICIES,
     "region": ("", *sorted(SUPPORTED_REGIONS)),
-    **dict.fromkeys(_NUMBERS, ()),
+    "cookie_gpc": GPC_POLICIES,
+    "example": (True, False),
+    **dict.fromkeys([*_NUMBERS, "origins"], ()),
 }
 
 
