@@ -1,0 +1,481 @@
+"""What the console's admin API takes and gives (/api/v1); its paths are in services/console/admin/table.py.
+
+Ids, names and numbers; what a person said or is stands in the answers about profiles and quarantined messages only.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+
+from contracts.activation import CHANGES, STATUSES
+from contracts.envelope import ID
+from contracts.privacy import MODES
+from contracts.tracking import PARTIES
+
+SERVICES: Final = ("collector", "identity", "profile", "segmentation", "activation", "privacy")
+FORMATS: Final = ("csv", "ndjson", "parquet", "xlsx")
+STATES: Final = ("running", "done", "failed")
+"""Of an import."""
+MOST_ROWS: Final = 1_000
+
+
+def rows_of(row: type[Schema], name: str) -> type[Schema]:
+    """The schema of a list: `{"items": [row]}`, so that something can be said beside it one day."""
+    return type(name, (Schema,), {"items": fields.List(fields.Nested(row), required=True), "__doc__": row.__doc__})
+
+
+def _text(most: int, text: str = "", **more: Any) -> fields.String:
+    checks = [validate.Length(1, most), validate.Regexp(r"^[^\x00]*$", error="holds a NUL")]
+    return fields.String(validate=checks, metadata={"description": text}, **more)
+
+
+def _whole(least: int, most: int, text: str = "", **more: Any) -> fields.Integer:
+    return fields.Integer(validate=validate.Range(least, most), metadata={"description": text}, **more)
+
+
+def _limit(usual: int = 50, most: int = MOST_ROWS) -> fields.Integer:
+    return _whole(1, most, "rows at most", load_default=usual)
+
+
+def _moment(text: str = "") -> fields.Integer:
+    described = {"description": text, "unit": "ms since 1970 UTC"}
+    return fields.Integer(required=True, metadata=described)
+
+
+class Instant(fields.String):
+    """An ISO date or time (UTC where it does not say); milliseconds since 1970 once it is read."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        written = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            parsed = datetime.fromisoformat(written)
+            return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+        except (ValueError, OverflowError) as error:
+            raise ValidationError("write 2017-06-01 or 2017-06-01T12:00Z") from error
+
+
+class Trouble(Schema):
+    """Any answer that is not 2xx."""
+
+    code = fields.String(required=True, metadata={"description": "for programs"})
+    message = fields.String(
+        required=True, metadata={"description": "for people: what is wrong, and what would be right"}
+    )
+
+
+class Nothing(Schema):
+    """An empty object."""
+
+
+# Sources
+
+
+class NewSource(Schema):
+    """A source to be made."""
+
+    name = _text(100, "nobody else's", required=True)
+    party = fields.String(load_default="first", validate=validate.OneOf(PARTIES))
+
+
+class SourceMade(Schema):
+    """A source that was made; its write key is told this once."""
+
+    source = fields.String(required=True)
+    name = fields.String(required=True)
+    party = fields.String(required=True)
+    write_key = fields.String(required=True)
+
+
+class SourceChanges(Schema):
+    """What is to be different; what is left out stays."""
+
+    enabled = fields.Boolean()
+    ip = fields.String(validate=validate.OneOf(("keep", "truncate", "drop")))
+    bots = fields.String(validate=validate.OneOf(("set_aside", "keep")))
+    region = fields.String(metadata={"description": "of telephone numbers without a country code; empty: none"})
+    rate = _whole(0, 1_000_000, "events a second and edge; 0: no limit", strict=True)
+    quarantine_days = _whole(1, 3_650, strict=True)
+    alarm = _whole(0, 1_000_000, "quarantined in an hour: too many; 0: never", strict=True)
+    raw_days = _whole(0, 3_650, "messages are kept as received; 0: not at all", strict=True)
+    size = _whole(1_024, 1 << 25, "bytes that one message may hold", strict=True)
+
+
+class Overlap(Schema):
+    """How long what is replaced is still good."""
+
+    overlap_hours = fields.Float(load_default=24, allow_nan=False, validate=validate.Range(0, 24 * 30))
+
+
+class KeyRotated(Schema):
+    """A new write key, told this once."""
+
+    source = fields.String(required=True)
+    write_key = fields.String(required=True)
+    old_until = _moment("the keys before it are good until then")
+
+
+# Quarantine
+
+
+class QuarantineQuery(Schema):
+    """Which of the quarantined messages."""
+
+    source = _text(64)
+    reason = _text(64)
+    limit = _limit()
+
+
+class QuarantineCount(Schema):
+    """How many there are of a source and reason."""
+
+    source = fields.String(required=True)
+    reason = fields.String(required=True)
+    count = fields.Integer(required=True)
+
+
+class Quarantined(Schema):
+    """A quarantined message, opened."""
+
+    id = fields.String(required=True)
+    source = fields.String(required=True)
+    reason = fields.String(required=True)
+    place = fields.String(required=True)
+    why = fields.String(required=True)
+    received = _moment()
+    message = fields.Raw(required=True, allow_none=True, metadata={"description": "what was sent"})
+    mended = fields.Dict(required=True, allow_none=True, metadata={"description": "what is taken in its place"})
+
+
+class Mending(Schema):
+    """Either the message to take in its place, or a rule that makes it."""
+
+    message = fields.Dict()
+    rule = fields.Dict(metadata={"description": 'such as {"set": {"type": "track"}}'})
+
+    @validates_schema
+    def one_of_both(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Just one."""
+        if len(data) != 1:
+            raise ValidationError("give either a message or a rule")
+
+
+class Replay(Schema):
+    """A page of quarantined messages to be taken in again; go on behind the answer's `after`."""
+
+    source = _text(64)
+    reason = _text(64)
+    ids = fields.List(_text(64), validate=validate.Length(max=MOST_ROWS))
+    rule = fields.Dict(metadata={"description": "mends each of them before"})
+    after = fields.String(load_default="", validate=validate.Length(max=64))
+    limit = _limit(200)
+    dry = fields.Boolean(load_default=False, metadata={"description": "only says what would come of it"})
+
+
+# Segments
+
+
+class NewSegment(Schema):
+    """A segment to be made; it is filled from history in the background."""
+
+    key = fields.String(required=True, validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}\Z"))
+    name = _text(200, "for people; the key where left out")
+    definition = fields.Dict(required=True, metadata={"description": "see contracts/segmentation.py"})
+
+    @post_load
+    def named(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """By its key, where there is no name."""
+        return {"name": data["key"], **data}
+
+
+class Definition(Schema):
+    """A definition to be tried."""
+
+    definition = fields.Dict(required=True)
+
+
+class Preview(Schema):
+    """How many of all profiles would be in."""
+
+    count = fields.Integer(required=True)
+    profiles = fields.Integer(required=True)
+
+
+class MembersQuery(Schema):
+    """A page of members."""
+
+    after = fields.String(validate=ID, metadata={"description": "the last one of the page before"})
+    limit = _limit(100)
+
+
+class Members(Schema):
+    """Profiles, by id."""
+
+    items = fields.List(fields.String(), required=True)
+
+
+class Left(Schema):
+    """How many left it."""
+
+    members = fields.Integer(required=True)
+
+
+# Destinations and deliveries
+
+
+class NewDestination(Schema):
+    """A destination to be made."""
+
+    name = _text(200, required=True)
+    kind = fields.String(load_default="webhook", validate=validate.OneOf(("webhook",)))
+    url = _text(2_048, "https, and no address of this machine or its networks", required=True)
+    secret = _text(200, "whsec_...; one is made where left out")
+    identifiers = fields.List(
+        _text(32), validate=validate.Length(max=50), metadata={"description": "kinds it may have"}
+    )
+
+
+class SecretTold(Schema):
+    """A destination and its signing secret, told this once."""
+
+    destination = fields.String(required=True)
+    secret = fields.String(required=True)
+
+
+class NewSubscription(Schema):
+    """What a destination is to be sent, and for which purpose."""
+
+    segment = _text(64, "its id or key", required=True)
+    on = fields.List(fields.String(validate=validate.OneOf(CHANGES)), load_default=list(CHANGES))
+    purpose = _text(64, "what people must have agreed to", required=True)
+
+
+class Subscribed(Schema):
+    """A subscription."""
+
+    subscription = fields.String(required=True)
+    destination = fields.String(required=True)
+    segment = fields.String(required=True)
+    on = fields.List(fields.String(), required=True)
+    purpose = fields.String(required=True)
+
+
+class DeliveriesQuery(Schema):
+    """Which of the deliveries."""
+
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    destination = fields.String(validate=ID)
+    limit = _limit()
+
+
+class Redriven(Schema):
+    """How many are sent again; 0 where it is neither dead nor held."""
+
+    redriven = fields.Integer(required=True)
+
+
+# Profiles and privacy
+
+
+class Find(Schema):
+    """By what somebody is known."""
+
+    identifiers = fields.List(
+        fields.List(_text(1_000), validate=validate.Length(equal=2)),
+        required=True,
+        validate=validate.Length(1, 20),
+        metadata={"description": "[kind, value]; the first that is known counts"},
+    )
+
+    @post_load
+    def normalized(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """As the log has them."""
+        pairs = [[kind, value.strip().lower() if kind == "email" else value] for kind, value in data["identifiers"]]
+        return {"identifiers": pairs}
+
+
+class Found(Schema):
+    """Who that is."""
+
+    profile = fields.String(required=True, validate=ID)
+
+
+class ProfileQuery(Schema):
+    """As of when, and how much."""
+
+    as_of = Instant(metadata={"description": "an ISO date or time; now where left out"})
+    sensitive = fields.Boolean(load_default=False, metadata={"description": "with what is of a special category"})
+
+
+class ProfileView(Schema):
+    """The four parts of a profile, each value with where it is from."""
+
+    profile = fields.String(required=True, validate=ID)
+    identity = fields.Dict(required=True, values=fields.List(fields.Dict()), metadata={"description": "by kind"})
+    quantitative = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "by event"})
+    descriptive = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "by trait"})
+    qualitative = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "surveys and opinions"})
+    sensitive = fields.Dict(metadata={"description": "the same four parts, where that was asked for"})
+
+
+class TimelineQuery(Schema):
+    """How much of it."""
+
+    limit = _limit(20)
+
+
+class Line(Schema):
+    """What a person did."""
+
+    time = _moment()
+    what = fields.String(required=True)
+    details = fields.String(required=True)
+    source = fields.String(required=True)
+    party = fields.String(required=True)
+    event = fields.String(required=True)
+
+
+class Consents(Schema):
+    """What a person has agreed to and refused, with history."""
+
+    consents = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "by purpose"})
+
+
+class Export(Schema):
+    """Everything that is held of a person."""
+
+    exported_at = _moment()
+    profile = fields.Dict(required=True, allow_none=True)
+    events = fields.List(fields.Dict(), required=True)
+    consents = fields.Dict(required=True)
+    segments = fields.List(fields.Dict(), required=True)
+    quarantined = fields.List(fields.String(), required=True)
+
+
+class NewErasure(Schema):
+    """Who is to be forgotten."""
+
+    who = _text(1_000, "a profile's id, or kind:value", required=True)
+    mode = fields.String(
+        load_default="forget",
+        validate=validate.OneOf(MODES),
+        metadata={"description": "suppress: and never taken in again"},
+    )
+
+
+class ErasureAsked(Schema):
+    """An erasure that has begun."""
+
+    request = fields.String(required=True, validate=ID)
+
+
+class Erasure(ErasureAsked):
+    """How far an erasure has come."""
+
+    profile = fields.String(required=True)
+    mode = fields.String(required=True)
+    status = fields.String(required=True)
+    step = fields.String(required=True)
+    created = _moment()
+    changed = _moment()
+
+
+class PolicyDocument(Schema):
+    """The data policy."""
+
+    version = fields.Integer(required=True)
+    law = fields.String(required=True)
+    categories = fields.Raw(required=True)
+
+
+# The suite
+
+
+class ParkedRow(Schema):
+    """An event that a service could not handle."""
+
+    service = fields.String(required=True, validate=validate.OneOf(SERVICES))
+    id = fields.String(required=True)
+    subscription = fields.String(required=True)
+    stream = fields.String(required=True)
+    partition = fields.Integer(required=True)
+    position = fields.Integer(required=True)
+    event = fields.String(required=True)
+    type = fields.String(required=True)
+    error = fields.String(required=True)
+    where = fields.String(required=True)
+    time = fields.Raw(required=True)
+
+
+class Retried(Schema):
+    """What came of it."""
+
+    done = fields.Boolean(required=True)
+    why = fields.String(required=True)
+
+
+class ServiceState(Schema):
+    """How a service is."""
+
+    service = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(("ok", "unavailable")))
+    stats = fields.Dict(required=True)
+    progress = fields.Dict(required=True, metadata={"description": "subscription -> stream:partition -> position"})
+    behind = fields.Dict(
+        required=True,
+        values=fields.Integer(),
+        metadata={"description": "subscription -> events not handled yet; empty where the log cannot be read"},
+    )
+
+
+class Status(Schema):
+    """How the suite is."""
+
+    status = fields.String(required=True, validate=validate.OneOf(("ok", "unavailable")))
+    services = fields.List(fields.Nested(ServiceState), required=True)
+
+
+class Head(Schema):
+    """How far a partition of a stream has come."""
+
+    stream = fields.String(required=True)
+    partition = fields.Integer(required=True)
+    position = fields.Integer(required=True)
+
+
+# Imports
+
+
+class ImportQuery(Schema):
+    """How a file is to be read and what is to become of it."""
+
+    mapping = _text(60_000, "how rows become messages: JSON, see `propose`")
+    format = fields.String(load_default="csv", validate=validate.OneOf(FORMATS))
+    encoding = _text(40, "told by looking, where left out", load_default="")
+    separator = fields.String(load_default="", validate=validate.Length(max=1), metadata={"description": "likewise"})
+    propose = fields.Boolean(load_default=False, metadata={"description": "only proposes a mapping"})
+    dry_run = fields.Boolean(load_default=False, metadata={"description": "only shows the first messages"})
+
+
+class ImportTried(Schema):
+    """What would be sent, or a mapping to begin with."""
+
+    mapping = fields.Dict(metadata={"description": "with `propose`"})
+    messages = fields.List(fields.Dict(), metadata={"description": "with `dry_run`: those of the first rows"})
+
+
+class ImportRow(Schema):
+    """How far an import has come."""
+
+    id = fields.String(required=True, validate=ID)
+    state = fields.String(required=True, validate=validate.OneOf(STATES))
+    format = fields.String(required=True)
+    size = fields.Integer(required=True, metadata={"description": "bytes of the file"})
+    bytes = fields.Integer(required=True, metadata={"description": "of them, so many are done"})
+    rows = fields.Integer(required=True, metadata={"description": "so many are durable"})
+    skipped = fields.Integer(required=True, metadata={"description": "of them, sent by an earlier import of this file"})
+    set_aside = fields.Integer(required=True, metadata={"description": "messages that are in quarantine"})
+    reasons = fields.Dict(required=True, values=fields.Integer(), metadata={"description": "of those"})
+    why = fields.String(required=True, metadata={"description": "why it failed, or what it waits for"})
+    created = _moment()
+    changed = _moment()

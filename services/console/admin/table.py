@@ -1,0 +1,174 @@
+"""Every call of the admin API, as data: what is answered, checked and described follows from this table.
+
+A row's path names arguments of the RPC; the query and the body hold the others by their names. To add a call is to
+add a row, and its schemas to contracts/admin.py.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from marshmallow import Schema
+
+from contracts import admin
+from contracts.activation import DeliveryRow, DestinationRow
+from contracts.admin import rows_of
+from contracts.collector import QuarantineRow, Replayed, SourceRow
+from contracts.segmentation import SegmentRow
+
+ROOT: Final = "/api/v1"
+
+ID_PATTERN: Final = r"^[0-9a-f]{32}$"
+PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
+    "source": (r"^[0-9a-f]{16}$", "a source's id"),
+    "segment": (r"^[a-z0-9][a-z0-9_-]{0,63}$", "a segment's id or key"),
+    "destination": (ID_PATTERN, "a destination's id"),
+    "subscription": (ID_PATTERN, "a subscription's id"),
+    "delivery": (ID_PATTERN, "a delivery's id"),
+    "request": (ID_PATTERN, "an erasure's id"),
+    "identity": (r"^[A-Za-z0-9_.:-]{1,200}$", "its id, as the list has it"),
+    "who": (r"^([0-9a-f]{32}|[A-Za-z0-9_]{1,64}:[^/\x00]{1,1000})$", "a profile's id, or kind:value"),
+    "service": (f"^({'|'.join(admin.SERVICES)})$", "a service"),
+    "import": (ID_PATTERN, "an import's id"),
+}
+"""What stands in a path -> how it is written, and what it is."""
+
+
+class Call(NamedTuple):
+    """One row."""
+
+    method: str
+    path: str
+    service: str
+    """May name what stands in the path."""
+    rpc: str
+    summary: str
+    gives: type[Schema]
+    takes: type[Schema] | None = None
+    """Of the body."""
+    query: type[Schema] | None = None
+    status: int = 200
+    under: str = ""
+    """The answer's field for what the RPC gives, where that is no object itself."""
+    whole: str = ""
+    """The body is this one argument."""
+    fixed: Mapping[str, Any] = {}
+    """Arguments that the path says by itself."""
+    pick: tuple[str, ...] = ()
+    """The RPC gives a list: of it the row that has what the path names in one of these fields."""
+    missing: str = ""
+    """404 with this text where the RPC gives nothing."""
+    seconds: float = 20
+    own: str = ""
+    """Not an RPC alone: a method of app.Admin."""
+    others: Mapping[int, type[Schema]] = {}
+    """Further answers that are no errors."""
+    takes_file: bool = False
+
+    @property
+    def tag(self) -> str:
+        """The resource."""
+        return self.path.split("/")[1]
+
+
+Sources = rows_of(SourceRow, "Sources")
+Quarantine = rows_of(QuarantineRow, "QuarantineRows")
+Counts = rows_of(admin.QuarantineCount, "QuarantineCounts")
+Segments = rows_of(SegmentRow, "Segments")
+Destinations = rows_of(DestinationRow, "Destinations")
+Deliveries = rows_of(DeliveryRow, "Deliveries")
+Timeline = rows_of(admin.Line, "Timeline")
+Parked = rows_of(admin.ParkedRow, "Parked")
+Heads = rows_of(admin.Head, "Heads")
+Imports = rows_of(admin.ImportRow, "Imports")
+
+NOBODY: Final = "nobody is known by this"
+
+CALLS: Final[tuple[Call, ...]] = (
+    # Sources
+    Call("GET", "/sources", "collector", "sources", "All sources, oldest first", Sources, under="items"),
+    Call("POST", "/sources", "collector", "create_source", "Makes a source; its write key is told this once",
+         admin.SourceMade, takes=admin.NewSource, status=201),
+    Call("GET", "/sources/{source}", "collector", "sources", "One source", SourceRow, pick=("source",)),
+    Call("PATCH", "/sources/{source}", "collector", "change_source", "Changes what is done with what a source sends",
+         SourceRow, takes=admin.SourceChanges, whole="changes"),
+    Call("POST", "/sources/{source}/disable", "collector", "change_source", "Its messages are refused from now on",
+         SourceRow, fixed={"changes": {"enabled": False}}),
+    Call("POST", "/sources/{source}/enable", "collector", "change_source", "Its messages are taken again",
+         SourceRow, fixed={"changes": {"enabled": True}}),
+    Call("POST", "/sources/{source}/rotate", "collector", "rotate_key", "A new write key, told this once",
+         admin.KeyRotated, takes=admin.Overlap),
+    # Quarantine
+    Call("GET", "/quarantine", "collector", "quarantine_list", "Quarantined messages, latest first, still sealed",
+         Quarantine, query=admin.QuarantineQuery, under="items"),
+    Call("GET", "/quarantine/counts", "collector", "quarantine_counts", "How many there are by source and reason",
+         Counts, under="items"),
+    Call("GET", "/quarantine/{identity}", "collector", "quarantine_show", "One, with what was sent",
+         admin.Quarantined),
+    Call("PUT", "/quarantine/{identity}", "collector", "quarantine_mend", "Mends one; it is taken in by a replay",
+         admin.Quarantined, takes=admin.Mending),
+    Call("POST", "/quarantine/replay", "collector", "quarantine_replay", "Takes a page of them in again",
+         Replayed, takes=admin.Replay, seconds=120),
+    # Segments
+    Call("GET", "/segments", "segmentation", "segments", "All segments, oldest first", Segments, under="items"),
+    Call("POST", "/segments", "segmentation", "create_segment", "Makes a segment; it fills in the background",
+         SegmentRow, takes=admin.NewSegment, status=201),
+    Call("POST", "/segments/preview", "segmentation", "preview", "How many a definition would hold",
+         admin.Preview, takes=admin.Definition, seconds=120),
+    Call("GET", "/segments/{segment}", "segmentation", "segments", "One segment", SegmentRow,
+         pick=("segment", "key")),
+    Call("GET", "/segments/{segment}/members", "segmentation", "members", "Its profiles, a page at a time",
+         admin.Members, query=admin.MembersQuery, under="items"),
+    Call("DELETE", "/segments/{segment}", "segmentation", "delete_segment", "Deletes it; its members leave it",
+         admin.Left, under="members"),
+    # Destinations and deliveries
+    Call("GET", "/destinations", "activation", "destinations", "All destinations with their subscriptions",
+         Destinations, under="items"),
+    Call("POST", "/destinations", "activation", "create_destination", "Makes one; its secret is told this once",
+         admin.SecretTold, takes=admin.NewDestination, status=201),
+    Call("GET", "/destinations/{destination}", "activation", "destinations", "One destination", DestinationRow,
+         pick=("destination",)),
+    Call("POST", "/destinations/{destination}/rotate", "activation", "rotate_secret", "A new secret, told this once",
+         admin.SecretTold, takes=admin.Overlap),
+    Call("POST", "/destinations/{destination}/disable", "activation", "disable_destination",
+         "What is due for it dies from now on", DestinationRow),
+    Call("POST", "/destinations/{destination}/enable", "activation", "enable_destination",
+         "It takes messages again", DestinationRow),
+    Call("POST", "/destinations/{destination}/redrive", "activation", "redrive_all",
+         "Sends all its dead deliveries again", admin.Redriven, under="redriven", seconds=120),
+    Call("POST", "/destinations/{destination}/subscriptions", "activation", "subscribe",
+         "Sends it what happens in a segment, for one purpose", admin.Subscribed, takes=admin.NewSubscription,
+         status=201),
+    Call("DELETE", "/subscriptions/{subscription}", "activation", "unsubscribe", "Ends a subscription",
+         admin.Nothing, missing="there is no such subscription"),
+    Call("GET", "/deliveries", "activation", "deliveries", "Deliveries, latest first", Deliveries,
+         query=admin.DeliveriesQuery, under="items"),
+    Call("POST", "/deliveries/{delivery}/redrive", "activation", "redrive", "Sends a dead or held one again",
+         admin.Redriven, under="redriven"),
+    # Profiles and privacy
+    Call("POST", "/profiles/find", "identity", "resolve", "Who is known by this; nothing personal in the address",
+         admin.Found, takes=admin.Find, under="profile", missing=NOBODY),
+    Call("GET", "/profiles/{who}", "profile", "show", "The four parts of a profile, each value with its provenance",
+         admin.ProfileView, query=admin.ProfileQuery, missing="there is no such profile", seconds=60),
+    Call("GET", "/profiles/{who}/timeline", "profile", "timeline", "What a person did, latest first", Timeline,
+         query=admin.TimelineQuery, under="items", seconds=60),
+    Call("GET", "/profiles/{who}/consents", "privacy", "consents", "What a person has agreed to, with history",
+         admin.Consents, under="consents"),
+    Call("GET", "/profiles/{who}/export", "privacy", "export", "Everything that is held of a person",
+         admin.Export, seconds=120),
+    Call("POST", "/erasures", "privacy", "erase", "Forgets a person, everywhere and for good", admin.ErasureAsked,
+         takes=admin.NewErasure, status=202, under="request"),
+    Call("GET", "/erasures/{request}", "privacy", "request", "How far an erasure has come", admin.Erasure),
+    Call("GET", "/policy", "privacy", "policy", "The data policy", admin.PolicyDocument),
+    # Files
+    Call("POST", "/imports", "", "", "Takes a file in, through the collector's door, in the background",
+         admin.ImportRow, query=admin.ImportQuery, status=202, own="upload", others={200: admin.ImportTried},
+         takes_file=True),
+    Call("GET", "/imports", "", "", "All imports, latest first", Imports, own="imports"),
+    Call("GET", "/imports/{import}", "", "", "How far an import has come", admin.ImportRow, own="one_import"),
+    # The suite
+    Call("GET", "/parked", "", "", "Events that services could not handle", Parked, own="parked"),
+    Call("POST", "/parked/{service}/{identity}/retry", "{service}", "parked_retry", "Handles one again",
+         admin.Retried, seconds=60),
+    Call("GET", "/status", "", "", "How each service is, and how far behind the log", admin.Status, own="status"),
+    Call("GET", "/log", "", "", "How far each stream of the log has come", Heads, own="heads"),
+)  # fmt: skip
