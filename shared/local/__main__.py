@@ -34,6 +34,7 @@ def up(suite: Suite) -> int:
     suite.up()
     status(suite)
     print(f"\ncollector: http://127.0.0.1:{suite.settings.collector_port}/v1/track")
+    print(f"admin API: http://127.0.0.1:{suite.settings.console_port}/api/v1/openapi.json")
     print("next:      .venv/bin/samla source create my-site")
     return 0
 

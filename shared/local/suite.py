@@ -18,7 +18,10 @@ from shared.local import mongod, rabbitmq
 from shared.local.processes import Background, free_ports, is_open, wait_until
 
 EDGE: Final = "edge"
-PROCESSES: Final = (*SERVICES, EDGE)
+CONSOLE: Final = "console"
+MODULES: Final = {EDGE: "services.collector.edge", CONSOLE: "services.console.api"}
+"""What is no nameko service -> its module."""
+PROCESSES: Final = (*SERVICES, *MODULES)
 START_SECONDS: Final = 60.0
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -45,7 +48,7 @@ class Suite:
         """A suite that meets no other: a folder, ports and a prefix of its own. `settings` win."""
         mongo, amqp, edge, console, *health = free_ports(4 + len(SERVICES))
         kept = {name: value for name, value in environment.items() if not name.startswith("SAMLA_")}
-        for name in ("MONGODB_URL", "AMQP_URL", "COLLECTOR_PORT", "CONSOLE_PORT"):
+        for name in ("MONGODB_URL", "AMQP_URL", "COLLECTOR_PORT", "COLLECTOR_URL", "CONSOLE_PORT"):
             kept.pop(name, None)
         own = {
             "SAMLA_MONGODB_PORT": str(mongo),
@@ -132,7 +135,7 @@ class Suite:
             # One that has just been killed may take a moment to let go of its port.
             taken = f"port {self.port(name)}, where {name} should listen, is taken by another program"
             eventually(lambda: not is_open(self.port(name)), 5, taken)
-        module = ["services.collector.edge"] if name == EDGE else ["shared.runner", name]
+        module = [MODULES[name]] if name in MODULES else ["shared.runner", name]
         process.start([sys.executable, "-m", *module], self.environment, self.home.parent)
 
     def wait(self, processes: Sequence[str] = PROCESSES, seconds: float = START_SECONDS) -> None:
@@ -144,7 +147,8 @@ class Suite:
 
     def port(self, name: str) -> int:
         """Where a process serves HTTP."""
-        return self.settings.collector_port if name == EDGE else self.settings.port_of(name)
+        own = {EDGE: self.settings.collector_port, CONSOLE: self.settings.console_port}
+        return own[name] if name in own else self.settings.port_of(name)
 
     def health(self, name: str) -> str:
         """`ok`, or what is wrong."""

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from services.console.admin.guard import check_bind
 from shared.config import SERVICES, Settings
+from shared.local.suite import MODULES, Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-OURS = (*SERVICES, "edge")
+OURS = (*SERVICES, *MODULES)
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -22,14 +24,14 @@ def test_a_container_runs_a_process_that_exists(service):
     python, dash, module, *arguments = COMPOSE["services"][service]["command"]
     assert (python, dash) == ("python", "-m")
     assert (ROOT / (module.replace(".", "/") + ".py")).exists()
-    assert arguments == ([] if service == "edge" else [service])
+    assert arguments == ([] if service in MODULES else [service])
+    assert service not in MODULES or module == MODULES[service]
 
 
 @pytest.mark.parametrize("service", OURS)
 def test_a_containers_health_check_asks_its_own_port(service):
     """The port that the settings give this process."""
-    settings = Settings.from_env({})
-    port = settings.collector_port if service == "edge" else settings.port_of(service)
+    port = Suite({}).port(service)
     assert f"http://127.0.0.1:{port}/health" in COMPOSE["services"][service]["healthcheck"]["test"][-1]
 
 
@@ -39,8 +41,11 @@ def test_a_containers_settings_exist(service):
     environment = COMPOSE["services"][service]["environment"]
     assert set(environment) <= {name for name, _, _ in Settings.described()}
     plain = {name: re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value) for name, value in environment.items()}
-    plain["SAMLA_MASTER_KEY"] = "ab" * 32
-    assert len(Settings.from_env(plain).master_key()) == 32
+    plain |= {name: "ab" * 32 for name in ("SAMLA_MASTER_KEY", "SAMLA_ADMIN_TOKEN") if name in plain}
+    settings = Settings.from_env(plain)
+    assert len(settings.master_key()) == 32
+    if service == "console":
+        check_bind(settings)
 
 
 def test_a_service_waits_for_healthy_servers_that_keep_their_data():
@@ -82,6 +87,7 @@ def test_the_image_holds_what_the_processes_import():
     copied = re.findall(r"^COPY (\S+) (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     for source, _ in copied:
         assert (ROOT / source).exists()
-    for path in [*ROOT.glob("services/*/service.py"), ROOT / "services/collector/edge.py"]:
+    own = [ROOT / (module.replace(".", "/") + ".py") for module in MODULES.values()]
+    for path in [*ROOT.glob("services/*/service.py"), *own, *ROOT.glob("services/console/admin/*.py")]:
         modules = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
         assert not {each for each in modules if each and each.startswith("tests")}
