@@ -1,7 +1,7 @@
 """Requests in, answers out: the few lines of ASGI that the door needs."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from math import ceil
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ CORS: Final[Headers] = [
     (b"access-control-expose-headers", b"Retry-After, X-RateLimit-Reset, X-Correlation-Id"),
 ]
 PREFLIGHT: Final[Headers] = [
-    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
     (b"access-control-max-age", b"86400"),
 ]
 JSON: Final = (b"content-type", b"application/json")
@@ -67,6 +67,25 @@ async def preflight(scope: Scope, send: Send) -> None:
     """Browsers may send whatever headers they ask for."""
     asked = dict(scope["headers"]).get(b"access-control-request-headers", b"authorization, content-type")
     await plain(send, 204, b"", [*PREFLIGHT, (b"access-control-allow-headers", asked)])
+
+
+def for_page(scope: Scope, send: Send, allowed: Callable[[], Container[str]]) -> Send:
+    """Pages of allowed origins may send cookies and read the answers: those are told by name, others get the `*`
+    that goes without cookies. Asked when the answer is there, since the origins may have been read by then only."""
+    origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+    if not origin:
+        return send
+
+    async def sending(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message["headers"], (b"vary", b"Origin")]
+            if origin.decode("latin-1") in allowed():
+                headers = [each for each in headers if each[0] != b"access-control-allow-origin"]
+                headers += [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sending
 
 
 async def plain(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -33,6 +33,7 @@ from services.collector.domain.source import Limits, Source
 from services.collector.raw import RawStore
 from services.collector.sources import SourceTable
 from services.collector.store import QuarantineStore, SourceStore
+from services.collector.visitor import METHODS, VISITOR, Visitors
 from services.collector.writer import Appender, Outcome, Work, Writer
 from shared import logs
 from shared.config import Settings
@@ -55,6 +56,7 @@ KEEP_ALIVE_SECONDS: Final = 75
 into a connection that is just being closed."""
 SWITCH_SECONDS: Final = 0.001
 """How long a thread may keep the interpreter while another waits: the writer must not starve."""
+NOTHING: Final = Refused(404, "not_found", "there is nothing at this path; see the README")
 
 DONE: Final = b'{"success":true}'
 
@@ -71,6 +73,7 @@ class Edge:
         self._sources: SourceTable | None = None
         self._activity: Activity | None = None
         self._limits = Limits()
+        self._visitors = Visitors(settings.master_key)
         self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
 
     def _open(self) -> None:
@@ -106,7 +109,7 @@ class Edge:
         if scope["type"] != "http":
             return None
         try:
-            await self._route(scope, receive, send)
+            await self._route(scope, receive, answers.for_page(scope, send, self._origins))
         except Exception as error:
             logger.error("a request failed", error=type(error).__name__)
             await answers.refuse(send, Refused(500, "internal", "the request failed within; it may be sent again"))
@@ -137,15 +140,22 @@ class Edge:
         if method == "POST" and (kind or path in BATCH):
             return await self._collect(scope, kind, receive, send)
         if method == "OPTIONS":
-            return await answers.preflight(scope, send)
+            return await self._preflight(path, scope, send)
+        if path == VISITOR and method in METHODS:
+            return await self._visitors.serve(scope, receive, send, self._source)
         if method == "POST" and path == SDK_METRICS:
             await answers.body_of(scope, receive)
             return await answers.plain(send, 200, DONE)
         if method == "GET":
             return await self._look(path, scope, send)
-        if kind or path in BATCH:
-            return await answers.refuse(send, Refused(405, "method_not_allowed", "use POST"))
-        return await answers.refuse(send, Refused(404, "not_found", "there is nothing at this path; see the README"))
+        wrong = Refused(405, "method_not_allowed", "use POST") if kind or path in BATCH else NOTHING
+        return await answers.refuse(send, wrong)
+
+    async def _preflight(self, path: str, scope: Scope, send: Send) -> None:
+        if path == VISITOR or (self._sources is not None and not self._sources.ready):
+            # It names no source, but an origin may be allowed since the sources were last looked at.
+            await self._source("")
+        await answers.preflight(scope, send)
 
     # Collecting
 
@@ -213,7 +223,7 @@ class Edge:
             sized=len(text) <= source.size,
             exact=not decode.has_long_number(text),
         )
-        intake = take_in(batch, arrival, POLICY, new_id)
+        intake = take_in(self._visitors.named(batch, source, scope, headers), arrival, POLICY, new_id)
         correlation = new_id()
         outcome = await self._written(source, received, correlation, intake, len(text))
         if outcome is Outcome.DURABLE:
@@ -223,6 +233,9 @@ class Edge:
         else:
             self._note(source, received, refused=1)
         return outcome, intake, correlation
+
+    def _origins(self) -> Container[str]:
+        return self._sources.origins if self._sources is not None else ()
 
     def _note(self, source: Source, now: int, **counts: int) -> None:
         if self._activity is not None:
@@ -271,7 +284,7 @@ class Edge:
             return await self._source_config(scope, send)
         if kind := PIXELS.get(path):
             return await self._pixel(kind, scope, send)
-        return await answers.refuse(send, Refused(404, "not_found", "there is nothing at this path; see the README"))
+        return await answers.refuse(send, NOTHING)
 
     async def _health(self, send: Send) -> None:
         try:

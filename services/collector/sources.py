@@ -21,6 +21,8 @@ class SourceTable:
         self._now = now
         self._by_key: dict[str, Source] = {}
         self._unknown: dict[str, float] = {}
+        self.origins: frozenset[str] = frozenset()
+        """Of all sources: whose pages may send cookies."""
         self._loaded = float("-inf")
         self._lock = threading.Lock()
 
@@ -48,6 +50,7 @@ class SourceTable:
             if self._loaded < asked:
                 began = self._now()
                 self._by_key, self._loaded = self._load(), began
+                self.origins = frozenset(each for source in self._by_key.values() for each in source.origins)
                 if len(self._unknown) > MOST_UNKNOWN:
                     self._unknown.clear()
             if self.known(write_key) is None:

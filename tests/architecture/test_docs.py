@@ -66,7 +66,7 @@ def test_the_paths_that_the_readme_names_are_the_ones_that_are_taken():
     table = README[README.index("## The HTTP door") : README.index("## Settings")]
     named = set(re.findall(r"/(?:beacon/|pixel/)?v1/[a-zA-Z_/]+|/sourceConfig", table))
     settings = f"{edge.PROJECTS}WRITE_KEY/settings"
-    taken = {*edge.SINGLE, *edge.BATCH, *edge.PIXELS, edge.SDK_METRICS, settings, edge.SOURCE_CONFIG}
+    taken = {*edge.SINGLE, *edge.BATCH, *edge.PIXELS, edge.SDK_METRICS, settings, edge.SOURCE_CONFIG, edge.VISITOR}
     assert named == taken
 
 
