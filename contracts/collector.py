@@ -133,6 +133,10 @@ class Traced(Schema):
     body = fields.Dict(required=True, metadata={"description": "as it stands in the log"})
 
 
+DAYS: Final = "source:"
+"""What the names begin with under whose keys lies what has no subject yet: `source:{source}:{day}`."""
+
+
 RPCS: Final[dict[str, str]] = {
     "create_source": "(name, party) -> {source, name, party, write_key}; the key is shown once",
     "sources": "() -> [SourceRow], oldest first",
@@ -164,6 +168,7 @@ RPCS: Final[dict[str, str]] = {
     "forget_quarantined": "(identifiers) -> how many entries that named one of [kind, value] are gone",
     "received_of": "(subjects) -> [{request, source, received, message}]: somebody's messages as received",
     "forget_received": "(subjects) -> how many messages of these subjects are gone from what was received",
+    "unused_days": "(holders) -> those keys of a source and day under which nothing is left",
     "stats": "() -> {events, quarantined, sources}",
 }
 """RPC of the service `collector` -> its arguments and reply."""

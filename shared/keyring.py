@@ -273,6 +273,10 @@ class Keyring:
         self._store.delete(subjects, classes)
         self.evict(subjects)
 
+    def holders(self, prefix: str) -> list[str]:
+        """Who has a key and a name that begins so: what is sealed before it has a subject."""
+        return self._store.holders(prefix)
+
     def evict(self, subjects: Collection[str]) -> None:
         """Lets go of what this process holds of the subjects."""
         for subject in subjects:

@@ -4,6 +4,7 @@ Four tables: tokens (keyed hash of an identifier -> subject), keys (wrapped, one
 fences (erased subjects), suppressions (keyed hashes of identifiers never to be taken in again).
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -47,6 +48,9 @@ class KeyStore(Protocol):
 
     def delete(self, subjects: Collection[str], classes: Collection[str] | None) -> None:
         """Deletes keys (of the classes only, if given) and, with all classes, the tokens."""
+
+    def holders(self, prefix: str) -> list[str]:
+        """The subjects with a key whose names begin so."""
 
     def suppressed(self, tokens: Collection[bytes]) -> set[bytes]:
         """Those of the tokens that are suppressed."""
@@ -117,6 +121,13 @@ class MongoKeyStore:
                 self._db["keys"].delete_many(chosen)
             else:
                 self._db["keys"].delete_many({**chosen, "class": {"$in": list(classes)}})
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+
+    def holders(self, prefix: str) -> list[str]:
+        """The subjects with a key whose names begin so."""
+        try:
+            return list(self._db["keys"].distinct("subject", {"subject": {"$regex": f"^{re.escape(prefix)}"}}))
         except PyMongoError as error:
             raise _unavailable(error) from error
 
@@ -211,6 +222,10 @@ class MemoryKeyStore:
             }
             if classes is None:
                 self._tokens = {token: each for token, each in self._tokens.items() if each not in gone}
+
+    def holders(self, prefix: str) -> list[str]:
+        """The subjects with a key whose names begin so."""
+        return sorted({subject for subject, _ in self._keys if subject.startswith(prefix)})
 
     def suppressed(self, tokens: Collection[bytes]) -> set[bytes]:
         """Those of the tokens that are suppressed."""

@@ -7,7 +7,7 @@ from bson.binary import Binary
 from pymongo.database import Database
 
 from services.collector.domain.raw import Received, message_of, received_of, unpacked
-from services.collector.store import RAW, held_by
+from services.collector.store import RAW, SealedDay, held_by
 from shared.keyring import Keyring, Sealed, Sealing
 from shared.mongo import pages
 from shared.transaction import Transaction
@@ -145,6 +145,11 @@ class RawStore:
     def expire(self, source: str, before: int) -> int:
         """Removes a source's requests from before an instant (ms); how many."""
         return self._raw.delete_many({"source": source, "received": {"$lt": before}}).deleted_count
+
+    def holds(self, day: SealedDay) -> bool:
+        """Whether anything that a source sent on a day is left."""
+        between = {"$gte": day.begins, "$lt": day.ends}
+        return self._raw.find_one({"source": day.source, "received": between}, {"_id": 1}) is not None
 
     def _opened(self, documents: Sequence[dict[str, Any]]) -> list[Entry]:
         items = [

@@ -19,7 +19,7 @@ from services.collector.raw import RawStore
 from services.collector.recleaning import Recleaning
 from services.collector.replaying import Replaying
 from services.collector.rulebook import KINDS, PLAN
-from services.collector.store import Chosen, QuarantineStore, SourceStore
+from services.collector.store import DAY_MS, Chosen, QuarantineStore, SourceStore, day_of
 from services.collector.trying import Trying
 from services.collector.writer import Appender
 from shared.errors import NotFound, SamlaError
@@ -33,7 +33,8 @@ MOST_ROWS = 1_000
 MOST_TESTED = 20_000
 """Messages on which rules are tried."""
 MOST_OVERLAP_HOURS = 24 * 365
-DAY_MS: Final = 86_400_000
+SETTLED_MS: Final = DAY_MS
+"""So long after a day nothing is sealed under its key any more."""
 HOUR_MS: Final = 3_600_000
 LATELY: Final = Gauge("samla_quarantine_last_hour", "Messages quarantined in the last hour", ["source"])
 ALARM: Final = Gauge("samla_quarantine_alarm", "1: more of them than the source's alarm", ["source"])
@@ -294,6 +295,14 @@ class CollectorService(Service):
     def forget_received(self, subjects: list[str]) -> int:
         """Removes messages of these subjects from what was received; how many."""
         return self.store.raw.forget(subjects)
+
+    @rpc
+    def unused_days(self, holders: list[str]) -> list[str]:
+        """Those of the keys of a source and day under which nothing is left; their days have long been over."""
+        before = self.runtime.clock.now_ms() - SETTLED_MS
+        kept = (self.store.raw, self.store.quarantine)
+        days = [(holder, day) for holder in holders if (day := day_of(holder)) and day.ends < before]
+        return [holder for holder, day in days if not any(each.holds(day) for each in kept)]
 
     @rpc
     def stats(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pymongo import DESCENDING, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from contracts.collector import DAYS
 from services.collector.domain.agreement import Agreement
 from services.collector.domain.intake import Intake, SetAside
 from services.collector.domain.quarantine import FORM, Kept, unpacked
@@ -265,6 +266,11 @@ class QuarantineStore:
         """Removes a source's entries that were received before an instant (ms); how many."""
         return self._entries.delete_many({"source": source, "received": {"$lt": before}}).deleted_count
 
+    def holds(self, day: "SealedDay") -> bool:
+        """Whether anything that a source sent on a day is left."""
+        between = {"$gte": day.begins, "$lt": day.ends}
+        return self._entries.find_one({"source": day.source, "received": between}, {"_id": 1}) is not None
+
     def since(self, source: str, instant: int) -> int:
         """How many of a source's have come since then."""
         return self._entries.count_documents({"source": source, "received": {"$gte": instant}})
@@ -287,9 +293,35 @@ def _kept(each: SetAside, intake: Intake) -> Kept:
     )
 
 
+DAY_MS: Final = 86_400_000
+
+
+class SealedDay(NamedTuple):
+    """What a pseudo-subject's key seals: what a source sent in a day (ms since 1970)."""
+
+    source: str
+    begins: int
+
+    @property
+    def ends(self) -> int:
+        """The first instant of the next day."""
+        return self.begins + DAY_MS
+
+
+def day_of(holder: str) -> SealedDay | None:
+    """The day of a pseudo-subject; None where it is none."""
+    kind, _, rest = holder.partition(":")
+    source, _, day = rest.rpartition(":")
+    try:
+        begins = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return SealedDay(source, int(begins.timestamp() * 1000)) if f"{kind}:" == DAYS and source else None
+
+
 def held_by(source: str, received: int) -> str:
     """The pseudo-subject whose key seals a source's quarantine of one day."""
-    return f"source:{source}:{datetime.fromtimestamp(received / 1000, UTC):%Y-%m-%d}"
+    return f"{DAYS}{source}:{datetime.fromtimestamp(received / 1000, UTC):%Y-%m-%d}"
 
 
 def _entry(source: str, holder: str, received: int, each: SetAside, sealed: bytes) -> dict[str, Any]:

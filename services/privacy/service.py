@@ -6,6 +6,7 @@ from typing import Any
 import eventlet
 from nameko.rpc import RpcProxy, rpc
 
+from contracts.collector import DAYS
 from contracts.privacy import FORGET
 from contracts.streams import PRIVACY, TRACKING
 from services.privacy.consenting import CONSENTS, Consenting
@@ -23,6 +24,7 @@ from shared.subscription import subscribe, ticker
 
 ASK_SECONDS = 5
 LONG_SECONDS = 20
+RETENTION_SECONDS = 3_600
 
 
 class Parts:
@@ -105,6 +107,16 @@ class PrivacyService(Service):
         """Goes on with erasures."""
         while self.store.erasing.go_on(OverRpc(self)):
             eventlet.sleep(0)
+
+    @ticker("privacy.retention", seconds=RETENTION_SECONDS)
+    def destroy_unused_days(self) -> None:
+        """What had no subject yet and is past its retention goes with its key."""
+        days = self.runtime.keyring.holders(DAYS)
+        with time_limit("collector", LONG_SECONDS):
+            unused = self.collector.unused_days(days)
+        if unused:
+            self.runtime.keyring.destroy(unused)
+            self.runtime.logger.info("keys of days are destroyed", keys=len(unused))
 
     @rpc
     def decide(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:

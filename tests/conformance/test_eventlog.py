@@ -85,6 +85,16 @@ def test_a_duplicate_gives_the_first_position_back(world):
     assert len(world.everything()) == 2
 
 
+def test_events_are_found_by_their_ids(world):
+    """Wherever they lie; those that are not there are left out."""
+    world.log.append(STREAM, [event(f"e{n}", f"subject{n}") for n in range(20)])
+    found = world.log.find(STREAM, [derive_id("e3"), derive_id("e17"), derive_id("nothing")])
+    assert {name: each.subject for name, each in found.items()} == {
+        derive_id("e3"): "subject3", derive_id("e17"): "subject17",
+    }  # fmt: skip
+    assert world.log.find(STREAM, []) == {} and world.log.find("identity", [derive_id("e3")]) == {}
+
+
 def test_the_same_id_for_two_subjects_is_two_events(world):
     """Duplicates are found within a partition, where an id belongs to one subject."""
     subjects = ["s1", next(s for s in map(str, range(99)) if partition_of(s, 8) != partition_of("s1", 8))]

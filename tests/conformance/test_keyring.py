@@ -183,3 +183,12 @@ def test_event_ids_follow_from_source_message_and_subject(store, keyring):
     one = keyring.event_id("web", "m1", "s1")
     assert another(store).event_id("web", "m1", "s1") == one
     assert len({one, keyring.event_id("app", "m1", "s1"), keyring.event_id("web", "m1", "s2")}) == 3
+
+
+def test_who_holds_a_key_is_found_by_the_beginning_of_a_name(keyring):
+    """And not by what would be a pattern."""
+    keyring.seal([Sealing(each, "raw", "e", b"x") for each in ("source:a:1", "source:b:2", "person", "sourceXa")])
+    assert sorted(keyring.holders("source:")) == ["source:a:1", "source:b:2"]
+    assert keyring.holders("source.") == []
+    keyring.destroy(["source:a:1"])
+    assert keyring.holders("source:") == ["source:b:2"]

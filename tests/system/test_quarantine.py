@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from shared.keyring import Sealing
 from tests.system.test_sources import bodies, row
 from tests.system.world import eventually
 
@@ -101,3 +102,20 @@ def test_a_source_that_sends_too_much_that_fails_is_shown(world, source):
         return with_labels in world.pool.request("GET", f"http://127.0.0.1:{port}/metrics").data.decode()
 
     eventually(rings, 40, "the alarm does not ring", 0.5)
+
+
+def test_the_key_of_a_day_dies_when_nothing_is_left_under_it(world, source):
+    """What is still kept keeps its key, and so does the day of today."""
+    world.post("/v1/batch", {"batch": [{"type": "nonsense", "userId": world.fresh()}]})
+    over, kept = f"source:{source}:2020-01-01", f"source:{source}:2020-01-02"
+    world.keyring.seal([Sealing(each, "raw", "e", b"x") for each in (over, kept)])
+    entries = world.client[world.settings.database("collector")]["quarantine"]
+    [entry] = list(entries.find({"source": source}))
+    entries.insert_one({**entry, "_id": "kept", "holder": kept, "received": 1_577_930_000_000})
+    own = [each for each in world.keyring.holders("source:") if source in each]
+    assert world.ask("collector", "unused_days", own) == [over]
+    world.suite.process("privacy").stop()
+    world.restart("privacy")
+    eventually(lambda: over not in world.keyring.holders("source:"), 20, "the key is still there", 0.3)
+    assert set(own) - {over} <= set(world.keyring.holders("source:"))
+    entries.delete_one({"_id": "kept"})

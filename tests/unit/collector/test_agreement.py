@@ -29,7 +29,8 @@ def source(rules, party="second"):
 
 def test_fields_outside_are_refused_by_name_and_what_a_message_is_known_by_is_not():
     message = {
-        "type": "identify", "userId": "u", "traits": {"email": "a@example.org", "income": 5, "address": {"city": "x", "street": "y"}},
+        "type": "identify", "userId": "u",
+        "traits": {"email": "a@example.org", "income": 5, "address": {"city": "x", "street": "y"}},
         "context": {"ip": "1.2.3.4", "consent": {"categoryPreferences": {"marketing": True}}, "library": {"name": "l"}},
     }  # fmt: skip
     before = deepcopy(message)
@@ -65,7 +66,8 @@ def test_each_agreement_has_a_class_of_data_and_so_a_key_of_its_own():
 
 @pytest.mark.parametrize(
     ("party", "at", "may"),
-    [("first", 0, True), ("second", 0, False), ("second", DAY, True), ("second", 9 * DAY, True), ("second", 10 * DAY, False)],
+    [("first", 0, True), ("second", 0, False), ("second", DAY, True), ("second", 9 * DAY, True),
+     ("second", 10 * DAY, False)],
 )  # fmt: skip
 def test_a_source_of_another_party_needs_one_that_holds(party, at, may):
     """From its first instant, and no longer at its last."""
@@ -82,7 +84,8 @@ def test_one_that_was_ended_holds_no_longer():
     "given",
     [
         {"party": "first"}, {"partner": " "}, {"purposes": []}, {"purposes": [""]}, {"fields": []},
-        {"fields": ["email"]}, {"fields": ["userId"]}, {"fields": ["traits."]}, {"since": 5, "until": 5}, {"until": True},
+        {"fields": ["email"]}, {"fields": ["userId"]}, {"fields": ["traits."]}, {"since": 5, "until": 5},
+        {"until": True},
     ],
     ids=str,
 )  # fmt: skip

@@ -22,7 +22,8 @@ rules = st.fixed_dictionaries(
     {},
     optional={
         "clean": st.dictionaries(
-            paths, steps | st.builds(lambda s, e: {"steps": s, "else": e}, steps, st.sampled_from(["keep", "drop", "reject"])),
+            paths,
+            steps | st.fixed_dictionaries({"steps": steps, "else": st.sampled_from(["keep", "drop", "reject"])}),
             max_size=3,
         ),
         "rename": st.dictionaries(names.filter(lambda n: n != "*"), names, max_size=2),

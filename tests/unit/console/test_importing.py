@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from services.console.importing.files import dialect_of, rows_of
-from services.console.importing.mapping import mapping_of, message_of
-from services.console.importing.proposal import proposed
+from services.console.importing.mapping import mapped, mapping_of, mappings_of, message_of, messages_of
+from services.console.importing.proposal import NOTES, proposed
 from services.console.importing.sending import Mark, send
+from services.console.importing.trying import trial
 from shared.errors import SamlaError
 
 ROWS = [
@@ -170,6 +172,102 @@ def test_numbers_are_read_as_they_are_written_where_they_come_from(text, decimal
     assert message_of(mapping, {"x": text}, 1)["traits"]["x"] == number
 
 
+def mapped_to(place, value):
+    """What a cell becomes under traits.x."""
+    return message_of(mapping_of({"type": "identify", "columns": {"c": place}}), {"c": value}, 1)["traits"]["x"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "text", "value"),
+    [
+        ([{"phone": {"region": "SE"}}], "070-174 06 05", "+46701740605"),
+        ([{"phone": {"region": "SE"}}], "call me", "call me"),
+        (["trim", "lower", {"map": {"gold": "premium"}}], "GOLD", "premium"),
+        ("boolean", 1, True),
+        ([{"number": {"locale": "sv_SE"}}], "12,5", 12.5),
+        ([{"date": {"language": "sv"}}], "3 mars 2026", "2026-03-03"),
+    ],
+)
+def test_columns_are_cleaned_as_the_door_cleans(steps, text, value):
+    """By the same steps; what they cannot read stays as it is written."""
+    assert mapped_to({"to": "traits.x", "clean": steps}, text) == value
+
+
+def test_integers_that_json_has_not_stay_as_they_are_written():
+    assert mapped_to({"to": "traits.x", "as": "number"}, "99999999999999999999") == "99999999999999999999"
+    assert mapped_to("traits.x", 2**70) == str(2**70)
+
+
+@pytest.mark.parametrize(
+    ("time", "written", "instant"),
+    [
+        ({"language": "sv", "zone": "Europe/Stockholm"}, "3 mars 2026 kl. 14:30", "2026-03-03T14:30:00+01:00"),
+        ({"clean": ["trim", {"time": {"format": "%d.%m.%Y"}}]}, "3.5.2026", "2026-05-03T00:00:00+00:00"),
+        ({"clean": [{"number": {}}, "time"]}, "1767225600", "2026-01-01T00:00:00+00:00"),
+        ({"format": "%d.%m.%Y"}, "in May", "in May"),
+    ],
+)
+def test_times_are_read_by_the_same_steps(time, written, instant):
+    mapping = mapping_of({"type": "identify", "columns": {}, "time": {"column": "t", **time}})
+    assert message_of(mapping, {"t": written}, 1)["timestamp"] == instant
+
+
+def test_a_column_may_go_to_several_places_and_ids_of_other_systems_are_objects():
+    columns = {
+        "c": ["userId", {"to": "context.externalIds", "kind": "crm_id"}],
+        "d": {"to": "context.externalIds", "kind": "x"},
+    }
+    message = message_of(mapping_of({"type": "identify", "columns": columns}), {"c": 7, "d": "8"}, 1)
+    assert message["userId"] == 7
+    assert message["context"]["externalIds"] == [
+        {"id": "7", "type": "crm_id", "collection": "users", "encoding": "none"},
+        {"id": "8", "type": "x", "collection": "users", "encoding": "none"},
+    ]
+
+
+def test_who_has_no_id_is_known_by_something_else():
+    """The same in every file; an id that is there counts."""
+    one, other = (
+        mapping_of({"type": "identify", "columns": {name: "traits.email", "u": "userId"}, "known_by": [name]})
+        for name in ("e", "E-post")
+    )
+    made = message_of(one, {"e": "Ann@x.se "}, 1)
+    assert made["anonymousId"].startswith("import-")
+    assert made["anonymousId"] == message_of(other, {"E-post": "ann@x.se"}, 9)["anonymousId"]
+    assert "anonymousId" not in message_of(one, {"e": "a@x.se", "u": "7"}, 1)
+    assert "anonymousId" not in message_of(one, {"e": "", "u": ""}, 1)
+
+
+def test_what_is_constant_may_be_overruled_by_a_column():
+    mapping = mapping_of(
+        {"type": "identify", "set": {"traits.plan": "free"}, "consent": {"marketing": False, "ads": False},
+         "columns": {"p": "traits.plan", "m": {"to": "context.consent.categoryPreferences.marketing", "as": "boolean"}}}
+    )  # fmt: skip
+    plain, own = message_of(mapping, {}, 1), message_of(mapping, {"p": "gold", "m": "ja"}, 1)
+    assert plain["traits"]["plan"] == "free" and own["traits"]["plan"] == "gold"
+    assert own["context"]["consent"]["categoryPreferences"] == {"marketing": True, "ads": False}
+    assert message_of(mapping, {}, 1)["context"]["consent"]["categoryPreferences"] == {"marketing": False, "ads": False}
+
+
+def test_messages_of_one_row_have_ids_of_their_own():
+    """Distinct, also of two mappings that look alike, and the same the next time; a missing answer moves none."""
+    answers = [
+        {"type": "track", "event": "Survey Answered", "id": ["n"], "columns": {"n": "userId", name: "properties.answer"},
+         "needs": [name]}
+        for name in ("a", "b", "c")
+    ]  # fmt: skip
+    mappings = mappings_of([*answers, {"type": "identify", "columns": {"n": "userId"}, "id": ["n"]}])
+    ids = [each["messageId"] for each in messages_of(mappings, {"n": "1", "a": "x", "b": "x", "c": "x"}, 1)]
+    assert len(set(ids)) == 4
+    assert [each["messageId"] for each in messages_of(mappings, {"n": "1", "b": "x", "c": "x"}, 5)] == ids[1:]
+
+
+def test_rows_without_a_number_of_their_own_are_not_one_and_the_same():
+    mapping = mapping_of({"type": "identify", "columns": {"n": "userId"}, "id": ["order"]})
+    first, second = (message_of(mapping, {"n": "1", "order": " "}, number) for number in (1, 2))
+    assert first["messageId"] != second["messageId"]
+
+
 def test_empty_cells_say_nothing_and_booleans_are_read():
     mapping = mapping_of({"type": "identify", "columns": {"a": "traits.a", "b": {"to": "traits.b", "as": "boolean"}}})
     assert "traits" not in message_of(mapping, {"a": " ", "b": "N/A"}, 1)
@@ -192,21 +290,26 @@ def test_message_ids_follow_from_the_rows():
     "wrong",
     [{}, {"type": "buy", "columns": {}}, {"type": "track", "columns": {"a": "userId"}}, {"type": "identify"},
      {"type": "identify", "columns": {"a": {"to": "x", "as": "money"}}}, {"type": "identify", "columns": {}, "x": 1},
-     {"type": "identify", "columns": {}, "time": {"column": "a", "zone": "Mars/Olympus"}}],
+     {"type": "identify", "columns": {}, "time": {"column": "a", "zone": "Mars/Olympus"}},
+     {"type": "identify", "columns": {"a": {"to": "traits.a", "clean": ["polish"]}}}, [],
+     {"type": "identify", "columns": {"a": "trait.a"}}, {"type": "identify", "columns": {"a": "traits..a"}},
+     {"type": "identify", "columns": {"a": "context.externalIds"}}, [{"type": "buy", "columns": {}}],
+     {"type": "identify", "columns": {"a": {"to": "traits.a", "kind": "crm"}}}],
 )  # fmt: skip
 def test_what_is_no_mapping_is_refused(wrong):
     with pytest.raises(SamlaError, match="mapping"):
-        mapping_of(wrong)
+        mappings_of(wrong)
 
 
 def test_a_mapping_is_proposed_from_names_and_contents():
     """Orders have a time and an amount; people have neither. What is proposed can be used."""
     assert proposed(list(ROWS[0]), ROWS) == {
-        "type": "track", "event": "Order Completed", "time": {"column": "Datum", "format": "iso"},
+        "type": "track", "event": "Order Completed", "time": {"column": "Datum", "zone": "Europe/Stockholm"},
         "columns": {
             "Kundnr": "userId", "E-post": "traits.email", "Anteckning": "properties.Anteckning",
             "Belopp": {"to": "properties.revenue", "as": "number", "decimal": ","},
         },
+        "notes": [NOTES["currency"]],
     }  # fmt: skip
     people = [{"customer_id": "12", "contact": "a@b.se", "postal code": "01234", "age": "41"}]
     found = proposed(list(people[0]), people)
@@ -220,6 +323,118 @@ def test_a_mapping_is_proposed_from_names_and_contents():
         "postal_code": "01234",
         "age": 41,
     }
+
+
+def proposal_of(text, separator=";"):
+    lines = [line.split(separator) for line in text.strip().splitlines()]
+    return proposed(lines[0], [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]])
+
+
+def column_of(name, *cells):
+    """What is proposed for a column of people."""
+    return proposed(["kundnr", name], [{"kundnr": str(n), name: cell} for n, cell in enumerate(cells)])["columns"][name]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "place"),
+    [
+        ("Mobil", ["070-174 06 05", "08-123 456 78"], {"to": "traits.phone", "clean": [{"phone": {"region": "SE"}}]}),
+        ("nås på", ["+46 70 174 06 05"], {"to": "traits.phone", "clean": [{"phone": {"region": "SE"}}]}),
+        ("konto", ["0123-4", "0999-5"], "traits.konto"),
+        ("Land", ["Sverige", "Norge"], {"to": "traits.country", "clean": [{"country": {"language": "sv"}}]}),
+        ("from", ["Germany", "Norway"], {"to": "traits.from", "clean": [{"country": {}}]}),
+        ("made", ["NO", "SE"], "traits.made"),
+        ("aktiv", ["ja", "nej"], {"to": "traits.aktiv", "as": "boolean"}),
+        ("aktiv", ["1", "0"], {"to": "traits.aktiv", "as": "number", "decimal": "."}),
+        ("saldo", ["1 234,50 kr", "7,00 kr"], {"to": "traits.saldo", "as": "number", "decimal": ","}),
+        ("saldo", ["$1,234", "$2"], {"to": "traits.saldo", "as": "number", "decimal": "."}),
+        ("first order", ["3 mars 2026"], {"to": "traits.first_order", "clean": [{"date": {"language": "sv"}}]}),
+        ("seen", ["2/13/2026"], {"to": "traits.seen", "clean": [{"date": {"format": "%m/%d/%Y"}}]}),
+        ("seen", ["13/2/2026", "1/2/2026"], {"to": "traits.seen", "clean": [{"date": {"format": "%d/%m/%Y"}}]}),
+        ("Date of birth", ["13.2.1960"], {"to": "traits.birthday", "clean": [{"date": {"format": "%d.%m.%Y"}}]}),
+        ("created_at", ["2020-01-02"], "traits.createdAt"),
+        ("Nyhetsbrev", ["ja", "nej"], {"to": "context.consent.categoryPreferences.marketing", "as": "boolean"}),
+        (
+            "Unsubscribed",
+            ["yes", "no"],
+            {
+                "to": "context.consent.categoryPreferences.marketing",
+                "clean": ["boolean", {"map": {"true": False, "false": True}}],
+            },
+        ),
+        ("CRM ID", ["003A"], {"to": "context.externalIds", "kind": "crm_id"}),
+        ("comment", ["Would like to be called in the spring"], "traits.comment"),
+    ],
+)
+def test_what_a_column_is_is_told_by_its_name_and_contents(name, cells, place):
+    """Codes stay codes, and two letters are no country."""
+    assert column_of(name, *cells) == place
+
+
+def test_a_date_that_can_be_read_in_two_ways_says_so():
+    """A value above 12 decides; a clock of twelve hours is American."""
+    time = "order id;customer id;total;order date\n1;7;5 EUR;{}\n"
+    both, told = proposal_of(time.format("03/04/2026")), proposal_of(time.format("03/14/2026"))
+    assert both["time"]["format"] == "%d/%m/%Y" and any("day first is assumed" in note for note in both["notes"])
+    assert told["time"]["format"] == "%m/%d/%Y" and not any("first" in note for note in told["notes"])
+    assert proposal_of(time.format("03/04/2026 1:15 PM"))["time"]["format"] == "%m/%d/%Y %I:%M %p"
+    assert both["set"] == {"properties.currency": "EUR"}
+
+
+def test_an_order_of_several_rows_is_not_one_message():
+    """Its number alone would make its second row a duplicate of the first."""
+    lines = "Ordernr;Artikelnr;Belopp;Kundnr;Datum\n1;A;5;7;2026-01-02\n1;B;6;7;2026-01-02\n"
+    made = proposal_of(lines)
+    assert (made["event"], made["id"]) == ("Product Purchased", ["Ordernr", "Artikelnr"]) and NOTES["lines"] in made[
+        "notes"
+    ]
+    assert "id" not in proposal_of(lines.replace("Artikelnr", "sak"))
+
+
+SURVEY = """
+Kundnr;Svarsdatum;Hur nöjd är du? (1-5);NPS;Vad kan bli bättre?;Samtycke;Butik
+7;3 mars 2026;4;9;Öppna tidigare;ja;Lund
+8;14 maj 2026;;3;;nej;Lund
+"""
+
+
+def test_a_survey_gives_a_message_an_answer():
+    """With question, answer and scale; who has not answered has said nothing; what was agreed to is said apart."""
+    lines = [line.split(";") for line in SURVEY.strip().splitlines()]
+    rows = [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
+    mappings = mappings_of(proposal_of(SURVEY))
+    said = [
+        (number, message["type"], message["timestamp"], message.get("properties"))
+        for number, row in enumerate(rows, 1)
+        for message in messages_of(mappings, row, number)
+    ]
+    first, second = "2026-03-03T00:00:00+01:00", "2026-05-14T00:00:00+02:00"
+    assert said == [
+        (1, "track", first, {"question": "Hur nöjd är du?", "scale": "1-5", "answer": 4, "Butik": "Lund"}),
+        (1, "track", first, {"question": "NPS", "scale": "0-10", "answer": 9, "Butik": "Lund"}),
+        (1, "track", first, {"question": "Vad kan bli bättre?", "answer": "Öppna tidigare", "Butik": "Lund"}),
+        (1, "identify", first, None),
+        (2, "track", second, {"question": "NPS", "scale": "0-10", "answer": 3, "Butik": "Lund"}),
+        (2, "identify", second, None),
+    ]
+
+
+def test_a_file_that_knows_nobody_says_so():
+    assert proposal_of("a;b\n1;2\n")["notes"][0] == NOTES["nobody"]
+    assert proposal_of("email;b\na@b.se;2\n")["known_by"] == ["email"]
+
+
+@given(
+    st.lists(st.sampled_from(["Datum", "email", "Belopp", "NPS", "Order ID", "x", "Samtycke", "telefon", "Why?", "event"]),
+             min_size=1, max_size=6, unique=True),
+    st.lists(st.lists(st.one_of(cells, st.sampled_from(["1", "ja", "a@b.se", "2026-01-02", "3,5", "070-174 06 05"])),
+                      min_size=6, max_size=6), max_size=3),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_proposed_is_a_mapping(names, table):
+    """Of any file; and it makes messages."""
+    rows = [dict(zip(names, row, strict=False)) for row in table]
+    assert trial(mappings_of(proposed(names, rows)), ((row, 0) for row in rows)).rows == len(rows)
 
 
 class Cut(Exception):
@@ -258,6 +473,25 @@ def test_cut_off_anywhere_and_run_again_every_row_is_sent_once(tmp_path_factory,
     assert len(door.taken) == count and mark.rows == count
     calls = door.calls
     assert send(iter(messages), door, mark).skipped == count and door.calls == calls
+
+
+@given(rows=st.integers(0, 400), each=st.integers(0, 4), cut_at=st.integers(1, 4), durable=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_row_of_several_messages_is_never_half_sent(tmp_path_factory, rows, each, cut_at, durable):
+    """A batch may end within a row: then the mark is before it. Rows without messages are passed too."""
+    mappings = mappings_of(
+        [{"type": "track", "event": f"e{n}", "columns": {"u": "userId"}, "needs": ["u"]} for n in range(each)]
+        or [{"type": "identify", "columns": {}, "needs": ["nothing"]}]
+    )
+    table = [({"u": str(n)}, n) for n in range(rows)]
+    door, mark = MemoryDoor(cut_at, durable), Mark(tmp_path_factory.mktemp("m"), b"file")
+    with suppress(Cut):
+        send(mapped(mappings, table), door, mark)
+    whole = {message["messageId"]: message for _, message, _ in mapped(mappings, table) if message}
+    before = {message["messageId"] for n, message, _ in mapped(mappings, table) if message and n <= mark.rows}
+    assert before <= set(door.taken)
+    report = send(mapped(mappings, table), door, mark)
+    assert door.taken == whole and len(whole) == rows * each and report.rows == rows
 
 
 def test_what_is_set_aside_is_counted_by_reason(tmp_path):
