@@ -1,87 +1,171 @@
-"""A mapping proposed from the columns' names and contents. A person confirms it."""
+"""A mapping proposed from the columns' names and contents. A person confirms it.
 
-import re
+Orders, events, answers to a survey, or people: a file is taken for one of them, and `notes` say what was not clear.
+Where a row gives several messages, the proposal is a list of mappings; see mapping.mappings_of.
+"""
+
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 
+from services.console.importing.looking import SCALE, ZONE, Columns, Found, looked_at
+
 Row = dict[str, Any]
+Made = dict[str, Any]
 
-NAMES: Final[tuple[tuple[str, str], ...]] = (
-    (r"e-?(mail|post)(adress)?|mail", "traits.email"),
-    (r"(tele)?(phone|fon)(number|nummer)?|mobil(e|nummer)?|tel", "traits.phone"),
-    (r"(user|customer|member|client|kund|medlem)s?[ _-]?(id|no|nr|number|nummer)", "userId"),
-    (r"(device|visitor|anonymous|cookie)[ _-]?id", "anonymousId"),
-    (r"first[ _-]?name|förnamn", "traits.firstName"),
-    (r"(last|sur)[ _-]?name|efternamn", "traits.lastName"),
-    (r"(amount|total|revenue|sum|belopp|summa|pris)", "properties.revenue"),
-    (r"(currency|valuta)", "properties.currency"),
-    (r"(order|invoice|receipt|faktura|kvitto)s?[ _-]?(id|no|nr|number|nummer)", "properties.order_id"),
-)
-"""What a column is called (English, Swedish) -> where it goes."""
-TIMES: Final = r"(.*[ _-])?(date|time|datum|tid|timestamp|created|when)([ _-].*)?|order(date|datum)"
-FORMATS: Final = ("iso", "%Y-%m-%d %H:%M", "%d/%m/%Y", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%Y%m%d")
-EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-NUMBER: Final = re.compile(r"[-\u2212]?[\d\s\u00a0\u202f'.,]*\d")
-COMMA: Final = re.compile(r",\d{1,2}$")
+NOTES: Final = {
+    "nobody": "no column says who it is (a user id, an e-mail address ...): the door would set all of it aside",
+    "lines": "an order has several rows: each becomes an event of its own, so count orders by order_id, not by events",
+    "currency": 'no column says the currency, and sums need one: add "set": {"properties.currency": "EUR"}',
+    "zone": "times that do not say where they are from are read as UTC; see time.zone",
+    "questions": "a question is what its column is called; say it in full in properties.question",
+}
+ANSWERS: Final = ("rating", "answer", "said")
 
 
-def proposed(names: Sequence[str], sample: Sequence[Row]) -> dict[str, Any]:
-    """The JSON of a mapping; see mapping.mapping_of."""
-    columns: dict[str, Any] = {}
-    time: dict[str, Any] | None = None
-    for name in names:
-        cells = [str(row.get(name) or "").strip() for row in sample]
-        cells = [each for each in cells if each]
-        if time is None and re.fullmatch(TIMES, name, re.IGNORECASE) and (found := _format(cells)):
-            time = {"column": name, "format": found}
-        else:
-            columns[name] = _column(name, cells)
-    targets = {each if isinstance(each, str) else each["to"] for each in columns.values()}
-    told = time is not None and "properties.revenue" in targets
-    made: dict[str, Any] = {"type": "track", "event": "Order Completed"} if told else {"type": "identify"}
-    made["columns"] = {name: _rooted(each, "properties" if told else "traits") for name, each in columns.items()}
-    if time is not None:
-        made["time"] = time
-    if orders := [name for name, each in columns.items() if each == "properties.order_id"]:
-        made["id"] = orders[:1]
+def proposed(names: Sequence[str], sample: Sequence[Row]) -> Any:
+    """The JSON of a mapping, or of several; see mapping.mappings_of."""
+    columns = looked_at(names, sample)
+    roles = {each.role for each in columns.found}
+    timed = bool(roles & {"time", "created", "updated"})
+    if roles & {"rating", "answer"} and "money" not in roles:
+        made = _survey(columns)
+    elif "money" in roles and timed:
+        made = _orders(columns, sample)
+    elif "event" in roles and timed:
+        made = [_events(columns)]
+    else:
+        made = [_people(columns)]
+    notes = [*made[0].pop("notes", []), *(each.note for each in columns.found if each.note)]
+    if not any(_known(each) for each in made):
+        notes.insert(0, NOTES["nobody"])
+    if notes:
+        made[0]["notes"] = notes
+    return made if len(made) > 1 else made[0]
+
+
+def _known(mapping: Made) -> bool:
+    return "known_by" in mapping or any(each in ("userId", "anonymousId") for each in mapping["columns"].values())
+
+
+# Kinds of files
+
+
+def _survey(columns: Columns) -> list[Made]:
+    answers = _of(columns, *ANSWERS)
+    time = _time(columns, "time", "created", "updated")
+    beside = _places(_of(columns, "other", "response"), "properties")
+    once = {"id": [each.name for each in _of(columns, "response")]} if _of(columns, "response") else {}
+    made = [
+        {
+            "type": "track", "event": "Survey Answered",
+            "set": _asked(each),
+            "needs": [each.name],
+            **_who(columns, {each.name: _answer(each), **beside}), **time, **once,
+        }
+        for each in answers
+    ]  # fmt: skip
+    about = _of(columns, "trait", "consent")
+    if about:
+        made.append({"type": "identify", **_who(columns, _places(about, "traits")), **time, **once})
+    made[0]["notes"] = [NOTES["questions"], *_zone_note(columns, time)]
     return made
 
 
-def _column(name: str, cells: Sequence[str]) -> Any:
-    for pattern, target in NAMES:
-        if re.fullmatch(pattern, name.strip(), re.IGNORECASE):
-            return _typed(target, cells) if target == "properties.revenue" else target
-    if cells and all(EMAIL.fullmatch(each) for each in cells):
-        return "traits.email"
-    return _typed(f"?.{re.sub(r'[^0-9a-zA-ZåäöÅÄÖ]+', '_', name).strip('_') or 'column'}", cells)
+def _asked(found: Found) -> Made:
+    """The question without its scale, and that."""
+    question = {"properties.question": SCALE.sub("", found.name).strip() or found.name}
+    return question | ({"properties.scale": found.scale} if found.scale else {})
 
 
-def _typed(target: str, cells: Sequence[str]) -> Any:
-    # What begins with a nought is a code: a number would lose it.
-    coded = any(re.match(r"0\d", each) or len(each) > 15 for each in cells)
-    if not cells or coded or not all(NUMBER.fullmatch(each) for each in cells):
-        return target
-    commas = any(COMMA.search(each) for each in cells)
-    return {"to": target, "as": "number", "decimal": "," if commas else "."}
+def _answer(found: Found) -> Any:
+    return found.place if found.role == "rating" else "properties.answer"
 
 
-def _rooted(column: Any, root: str) -> Any:
-    if isinstance(column, str):
-        return column.replace("?", root, 1)
-    return {**column, "to": column["to"].replace("?", root, 1)}
+def _orders(columns: Columns, sample: Sequence[Row]) -> list[Made]:
+    once, lines = _once(columns, sample)
+    time = _time(columns, "time", "created", "updated")
+    about = _of(columns, "trait", "consent")
+    told = _of(columns, "money", "currency", "order", "line", "other", *ANSWERS)
+    known = _of(columns, "currency") or columns.currency
+    order: Made = {"type": "track", "event": "Product Purchased" if lines else "Order Completed"}
+    if columns.currency and not _of(columns, "currency"):
+        order["set"] = {"properties.currency": columns.currency}
+    order |= {**_who(columns, _places(told, "properties")), **time, **once}
+    order["notes"] = [NOTES["lines"]] * lines + [NOTES["currency"]] * (not known) + _zone_note(columns, time)
+    return (
+        [order, {"type": "identify", **_who(columns, _places(about, "traits")), **time, **once}] if about else [order]
+    )
 
 
-def _format(cells: Sequence[str]) -> str:
-    for each in FORMATS:
-        if cells and all(_fits(cell, each) for cell in cells):
-            return each
-    return ""
+def _once(columns: Columns, sample: Sequence[Row]) -> tuple[Made, bool]:
+    """The columns that make a row what it is; whether an order has several."""
+    orders = [each.name for each in _of(columns, "order")][:1]
+    if not orders or _apart(orders, sample):
+        return ({"id": orders} if orders else {}), False
+    pairs = [[*orders, each.name] for each in _of(columns, "line")]
+    return next(({"id": pair} for pair in pairs if _apart(pair, sample)), {}), True
 
 
-def _fits(cell: str, format_: str) -> bool:
-    try:
-        datetime.fromisoformat(cell) if format_ == "iso" else datetime.strptime(cell, format_)
-    except ValueError:
-        return False
-    return True
+def _apart(names: Sequence[str], sample: Sequence[Row]) -> bool:
+    """Whether no two rows have the same in them."""
+    return len({tuple(str(row.get(name)) for name in names) for row in sample}) == len(sample)
+
+
+def _events(columns: Columns) -> Made:
+    time = _time(columns, "time", "created", "updated")
+    told = [each for each in columns.found if each.role not in ("who", "external", "time")]
+    return {"type": "track", **_who(columns, _places(told, "properties")), **time, "notes": _zone_note(columns, time)}
+
+
+def _people(columns: Columns) -> Made:
+    time = _time(columns, "updated", "time")
+    chosen = time["time"]["column"] if time else None
+    told = [each for each in columns.found if each.role not in ("who", "external") and each.name != chosen]
+    places = {each.name: _moved(each, "traits.createdAt" if each.role == "created" else "traits") for each in told}
+    return {"type": "identify", **_who(columns, places), **time, "notes": _zone_note(columns, time)}
+
+
+# Parts of a mapping
+
+
+def _of(columns: Columns, *roles: str) -> list[Found]:
+    return [each for each in columns.found if each.role in roles]
+
+
+def _who(columns: Columns, places: Made) -> Made:
+    """The columns that say who it is, before the others; without an id, an e-mail address or the like will do."""
+    who = _of(columns, "who", "external")
+    known = any(each.place in ("userId", "anonymousId") for each in who)
+    made: Made = {"columns": {**{each.name: each.place for each in who}, **places}}
+    if who and not known:
+        made["known_by"] = [who[0].name]
+    return made
+
+
+def _places(found: Sequence[Found], root: str) -> Made:
+    return {each.name: _moved(each, root) for each in found}
+
+
+def _moved(found: Found, root: str) -> Any:
+    """Its place, under a root where it has none of its own, or at the very place that is given."""
+    place = found.place if isinstance(found.place, str) else found.place["to"]
+    if "." in root:
+        place = root
+    elif place.startswith("?.") or (root == "traits" and place.startswith("properties.")):
+        last = place.partition(".")[2]
+        place = f"{root}.{last}"
+    return place if isinstance(found.place, str) else {**found.place, "to": place}
+
+
+def _time(columns: Columns, *roles: str) -> Made:
+    """The first column of the first of these roles that has any."""
+    for role in roles:
+        for each in _of(columns, role):
+            if each.when is not None:
+                zone = {"zone": ZONE} if columns.swedish else {}
+                return {"time": {"column": each.name, **each.when, **zone}}
+    return {}
+
+
+def _zone_note(columns: Columns, time: Made) -> list[str]:
+    return [NOTES["zone"]] if time and not columns.swedish else []

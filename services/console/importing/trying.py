@@ -66,13 +66,13 @@ def problem_of(message: Message) -> str | None:
     """The code with which the door would set a message aside."""
     if len(orjson.dumps(message)) > BIGGEST_EVENT:
         return "too_large"
-    if any(not isinstance(message.get(name, {}), dict) for name in OBJECTS):
+    if any(message.get(name) is not None and not isinstance(message[name], dict) for name in OBJECTS):
         return "not_an_object"
     if message.get("userId") in (None, "") and message.get("anonymousId") in (None, ""):
         return "no_identifier"
     if any(not _short(message.get(name)) for name in REQUIRED.get(message["type"], ())):
         return "missing_field"
-    return _time_problem(message.get("timestamp")) or _consent_problem(message.get("context", {}).get("consent"))
+    return _time_problem(message.get("timestamp")) or _consent_problem((message.get("context") or {}).get("consent"))
 
 
 def _short(value: object) -> bool:

@@ -19,7 +19,7 @@ consents = st.one_of(
 messages = st.fixed_dictionaries(
     {"type": st.sampled_from(["track", "identify", "page", "screen", "group", "alias"]), "messageId": st.just("m")},
     optional={
-        **{name: values for name in ("userId", "anonymousId", "event", "groupId", "previousId", "timestamp")},
+        **dict.fromkeys(("userId", "anonymousId", "event", "groupId", "previousId", "timestamp"), values),
         "properties": st.one_of(values, st.just({"x": "y" * 33_000}), st.just({})),
         "traits": st.one_of(values, st.just({"a": 1})),
         "context": st.one_of(values, st.fixed_dictionaries({}, optional={"consent": consents})),
