@@ -140,7 +140,9 @@ class _Paced(asyncio.Protocol):
             self.statuses[int(head[9:12])] += 1
 
 
-async def _pace(port: int, requests: Sequence[bytes], rate: float, accepted: list[float]) -> Counter[int]:
+async def _pace(
+    port: int, requests: Sequence[bytes], rate: float, accepted: list[float], due: list[float] | None = None
+) -> Counter[int]:
     """Open loop: request n is sent at n / rate, whether or not the earlier ones are answered."""
     loop = asyncio.get_running_loop()
     statuses: Counter[int] = Counter()
@@ -151,6 +153,8 @@ async def _pace(port: int, requests: Sequence[bytes], rate: float, accepted: lis
     started = loop.time()
     for number, each in enumerate(requests):
         await asyncio.sleep(max(0.0, started + number / rate - loop.time()))
+        if due is not None:
+            due.append(time.time() - max(0.0, loop.time() - started - number / rate))
         min(clients, key=lambda client: len(client.sent)).send(number, each)
     deadline = loop.time() + 60
     while any(client.sent for client in clients) and loop.time() < deadline:
@@ -169,3 +173,10 @@ def pace(port: int, requests: Sequence[bytes], rate: float) -> tuple[list[float]
     accepted = [float("nan")] * len(requests)
     statuses = asyncio.run(_pace(port, requests, rate, accepted))
     return accepted, statuses
+
+
+def waits(port: int, requests: Sequence[bytes], rate: float) -> tuple[list[float], Counter[int]]:
+    """Seconds from the instant at which each request was due, at a steady rate a second, to its answer."""
+    accepted, due = [float("inf")] * len(requests), list[float]()
+    statuses = asyncio.run(_pace(port, requests, rate, accepted, due))
+    return [answered - when for answered, when in zip(accepted, due, strict=True)], statuses
