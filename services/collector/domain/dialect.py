@@ -21,7 +21,7 @@
 | `probe` | whether the tool asks for the address by GET before it uses it; it is answered 200 |
 | `signature` | how it signs, see signatures |
 | `topic` | an expression (see expressions): which rule counts; what no rule knows is ignored |
-| `id` | an expression: what a delivery is known by, so that the same one counts once; a hash of the body where it is nothing |
+| `id` | an expression: what a delivery is known by, so that it counts once; where it is nothing, a hash of the body |
 | `digits` | digits of currencies' minor units where the tool's are not ISO 4217's; `*`: of those not named |
 | `parts` | fields, external_ids and consent that several messages share |
 | `rules` | topic -> the messages that it becomes, or another topic whose rule is this one's too |
@@ -35,6 +35,7 @@ A message says `type`, `event` (of a track), `parts`, and of its own, above thos
 | `consent` | purpose -> an expression; only true and false count, anything else says nothing |
 | `when` | only where this holds, see expressions |
 | `each` | an expression that gives a list: a message for each item of it (`@item`) |
+| `needs` | a list of places in the message, such as `traits`: none, where nothing stands at any of them |
 
 Message ids follow from the delivery's; a message may have one of its own (`fields.messageId`) where the same thing is
 said by several deliveries.
@@ -42,6 +43,7 @@ said by several deliveries.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from contracts.tracking import KINDS
@@ -57,6 +59,7 @@ from services.collector.domain.expressions import (
     condition,
     expression,
     fields_of,
+    path,
     table,
     written,
 )
@@ -92,6 +95,7 @@ class Making(NamedTuple):
     consent: Fields
     when: Condition | None
     each: Expression | None
+    needs: Fields
 
 
 class Dialect(NamedTuple):
@@ -191,7 +195,7 @@ def _rules(given: object, parts: Mapping[str, Said]) -> Mapping[str, tuple[Makin
 
 
 def _making(given: object, parts: Mapping[str, Said], place: str) -> Making:
-    made = _known(given, place, ("type",), (*SAID, "event", "parts", "when", "each"))
+    made = _known(given, place, ("type",), (*SAID, "event", "parts", "when", "each", "needs"))
     if made["type"] not in KINDS:
         raise SamlaError(f"{place}: type is one of {', '.join(KINDS)}")
     named = made.get("parts", [])
@@ -206,7 +210,14 @@ def _making(given: object, parts: Mapping[str, Said], place: str) -> Making:
         consent=said["consent"],
         when=condition(made["when"], f"{place}.when") if "when" in made else None,
         each=expression(made["each"], f"{place}.each") if "each" in made else None,
+        needs=_needs(made.get("needs", []), f"{place}.needs"),
     )
+
+
+def _needs(given: object, place: str) -> Fields:
+    if not isinstance(given, list) or len(given) > MOST_FIELDS:
+        raise SamlaError(f"{place}: is a list of places in the message")
+    return tuple((str(each), path(each, place)) for each in given)
 
 
 def _fixed(made: Mapping[str, Any], names_event: bool, place: str) -> Message:
@@ -246,7 +257,8 @@ def translated(dialect: Dialect, webhook: Webhook) -> Translated | Refused:
     if rule is None:
         return Translated([], NO_RULE, topic)
     delivery = f"{dialect.name}:{_delivery(dialect, view, webhook.body)}"
-    messages = [each for n, making in enumerate(rule) for each in _messages(making, view, f"{delivery}:{n}")]
+    made = (each for n, making in enumerate(rule) for each in _messages(making, view, f"{delivery}:{n}"))
+    messages = list(islice(made, MOST_EVENTS + 1))
     if len(messages) > MOST_EVENTS:
         return Refused(400, "too_many", f"a webhook may become {MOST_EVENTS} messages")
     return Translated(messages, "" if messages else NO_MESSAGE, topic)
@@ -267,15 +279,22 @@ def _delivery(dialect: Dialect, view: View, raw: bytes) -> str:
 
 
 def _messages(making: Making, view: View, identity: str) -> Iterator[Message]:
+    for within, known in _views(making, view, identity):
+        if making.when is None or making.when(within):
+            message = _message(making, within, known)
+            made = View(message, {}, {})
+            if not making.needs or any(at(made) is not None for _, at in making.needs):
+                yield message
+
+
+def _views(making: Making, view: View, identity: str) -> Iterator[tuple[View, str]]:
+    """What each of a rule's messages is made of, and what it is known by."""
     if making.each is None:
-        if making.when is None or making.when(view):
-            yield _message(making, view, identity)
+        yield view, identity
         return
     items = making.each(view)
     for n, item in enumerate(items if isinstance(items, list) else []):
-        within = view._replace(item=item)
-        if making.when is None or making.when(within):
-            yield _message(making, within, f"{identity}:{n}")
+        yield view._replace(item=item), f"{identity}:{n}"
 
 
 def _message(making: Making, view: View, identity: str) -> Message:

@@ -17,7 +17,7 @@ An object may also say, done in this order:
 
 | | |
 | --- | --- |
-| `"when": {PATH: [VALUE, ...]}` | only where the path has one of the values; or `"present"`, `"absent"`, `{"not": [VALUE, ...]}` |
+| `"when": {PATH: [VALUE, ...]}` | only where it has one of the values; or `"present"`, `"absent"`, `{"not": [...]}` |
 | `"steps": [...]` | steps of shared.values; a value that they cannot read stays as it is |
 | `"choose": {"subscribed": true}` | another value for each of these; nothing for any other |
 
@@ -177,7 +177,12 @@ def _test(at: Expression, wanted: object, place: str) -> Condition:
     if not isinstance(values, list) or not values:
         raise SamlaError(f'{place}: must be "present", "absent", a list of values, or {{"not": [values]}}')
     texts = {written(each) for each in values}
-    return lambda view: (written(at(view)) in texts) != refused
+
+    def holds(view: View) -> bool:
+        value = at(view)
+        return (value is not None and written(value) in texts) != refused
+
+    return holds
 
 
 # Kinds

@@ -32,27 +32,23 @@ def form_of(body: bytes) -> Message | Refused:
 def _put(form: Message, written: str, value: str) -> bool:
     """Whether there was a place for it."""
     found = _NAME.fullmatch(written)
-    if found is None:
-        return False
-    names = [found[1], *found[2][1:-1].split("][")] if found[2] else [found[1]]
-    if len(names) > DEEPEST:
-        return False
+    names = [found[1], *found[2][1:-1].split("][")] if found and found[2] else [written]
     *parents, last = names
-    if parents and not last:
-        last = parents.pop()
-        value = [value]  # type: ignore[assignment]
-    inner: Any = form
-    for name in parents:
-        inner = inner.setdefault(name, {})
-        if not isinstance(inner, dict) or not name:
-            return False
-    return _add(inner, last, value)
-
-
-def _add(inner: Message, name: str, value: Any) -> bool:
-    """The last one of a name counts, as on a web page; lists grow."""
-    have = inner.get(name)
-    if isinstance(have, dict) or isinstance(have, list) != isinstance(value, list) and have is not None:
+    if found is None or len(names) > DEEPEST or not all(parents):
         return False
-    inner[name] = [*have, *value] if isinstance(have, list) else value
-    return bool(name)
+    if not last:
+        return _add(form, parents[:-1], parents[-1], [value])
+    return _add(form, parents, last, value)
+
+
+def _add(form: Message, parents: list[str], name: str, value: Any) -> bool:
+    """The last one of a name counts, as on a web page; lists grow."""
+    for each in parents:
+        form = form.setdefault(each, {})
+        if not isinstance(form, dict):
+            return False
+    have = form.get(name)
+    if have is not None and type(have) is not type(value):
+        return False
+    form[name] = [*have, *value] if isinstance(have, list) else value
+    return True

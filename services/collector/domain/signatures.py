@@ -118,7 +118,7 @@ def is_signed(webhook: Webhook, scheme: Scheme, secret: str, now: int) -> bool:
         return False
     wanted = (scheme.prefix + _encoded(hmac.digest(key, signed, scheme.hash), scheme.encoding)).encode()
     # What was sent is compared as it was written: other writings of the same bytes are not accepted.
-    return any([hmac.compare_digest(each.encode("latin-1", "replace"), wanted) for each in signatures])
+    return any(hmac.compare_digest(each.encode("latin-1", "replace"), wanted) for each in signatures)
 
 
 def _parts(header: str, scheme: Scheme, headers: Mapping[str, str]) -> tuple[str, list[str]]:
