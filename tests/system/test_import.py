@@ -10,6 +10,7 @@ import pytest
 
 from shared.local.suite import ROOT
 from tests.system.world import eventually
+from tests.unit.console.test_import_examples import EXAMPLES, FOLDER, file_of
 
 MAPPING = {
     "type": "track", "event": "Imported", "id": ["order"],
@@ -83,3 +84,33 @@ def test_a_key_that_nobody_has_is_one_clear_line(world, source, tmp_path):
         command(world, path), cwd=ROOT, env=world.suite.environment, capture_output=True, text=True, check=False
     )
     assert done.returncode and "no source has this write key" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_examples_make_a_profile_of_four_parts(world, source, tmp_path):
+    """People, CRM, orders and a survey, as the page about imports has them; a second time they change nothing."""
+    for name in EXAMPLES:
+        arguments = ["--mapping", f"@{FOLDER / f'{name}.json'}", "--write-key", world.key, "--json"]
+        report = world.samla("import", str(file_of(name, tmp_path)), *arguments)
+        assert report["messages"] and not report["set_aside"], report
+    world.quiet()
+    before = world.samla("profile", "show", "email:anna.berg@example.org", "--json")
+    assert {kind: [each["value"] for each in before["identity"][kind]] for kind in ("user", "crm_id", "phone")} == {
+        "user": ["1001"], "crm_id": ["K-88"], "phone": ["+46701740605"],
+    }  # fmt: skip
+    assert before["quantitative"]["Order Completed"]["minor_units"] == {"SEK": 168_450}
+    known = {name: said["value"] for name, said in before["descriptive"].items()}
+    assert known | {"country": "SE", "birthday": "1980-03-25", "tier": "gold", "firstName": "Anna"} == known
+    answers = {question: said["value"]["answer"] for question, said in before["qualitative"].items()}
+    assert answers == {
+        "How satisfied are you with the delivery?": 4,
+        "How likely are you to recommend us?": 9,
+        "What could we do better?": "Open earlier, and pack in paper",
+    }
+    assert world.samla("privacy", "consents", "user:1001", "--json")
+    for path in (world.suite.home / "imports").glob("*.json"):
+        path.unlink()
+    for name in EXAMPLES:
+        arguments = ["--mapping", f"@{FOLDER / f'{name}.json'}", "--write-key", world.key, "--json"]
+        assert world.samla("import", str(file_of(name, tmp_path)), *arguments)["skipped"] == 0
+    world.quiet()
+    assert world.samla("profile", "show", "email:anna.berg@example.org", "--json") == before

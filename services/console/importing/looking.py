@@ -386,8 +386,10 @@ def _dated(role: str, name: str, place: str, cells: Cells, swedish: bool) -> Fou
         return None
     clocked = any(":" in cell for cell in cells)
     step = {"time": {**options, **({"zone": ZONE} if swedish else {})}} if clocked else {"date": options}
-    # ISO dates are what they should be.
+    # ISO dates are what they should be, but for the clock that Excel gives to all of them.
     written = {"to": place, "clean": [step]} if options else place
+    if not options and all(cell.endswith("T00:00:00") for cell in cells):
+        written = {"to": place, "clean": ["date"]}
     return Found(name, role, written, note=note, when=options)
 
 
