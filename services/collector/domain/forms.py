@@ -43,12 +43,13 @@ def _put(form: Message, written: str, value: str) -> bool:
 
 def _add(form: Message, parents: list[str], name: str, value: Any) -> bool:
     """The last one of a name counts, as on a web page; lists grow."""
+    inner: Any = form
     for each in parents:
-        form = form.setdefault(each, {})
-        if not isinstance(form, dict):
+        inner = inner.setdefault(each, {})
+        if not isinstance(inner, dict):
             return False
-    have = form.get(name)
+    have = inner.get(name)
     if have is not None and type(have) is not type(value):
         return False
-    form[name] = [*have, *value] if isinstance(have, list) else value
+    inner[name] = [*have, *value] if isinstance(have, list) else value
     return True
