@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pymongo.errors import PyMongoError
 
 from contracts.tracking import KINDS
-from services.collector import answers
+from services.collector import answers, example_page
 from services.collector.activity import Activity, ActivityStore
 from services.collector.answers import JSON, Receive, Scope, Send
 from services.collector.domain import decode
@@ -30,10 +30,11 @@ from services.collector.domain.intake import Intake, take_in
 from services.collector.domain.normalize import BOT
 from services.collector.domain.pixel import GIF, message_of, rudder_config, segment_settings
 from services.collector.domain.source import Limits, Source
+from services.collector.example_page import EXAMPLE
 from services.collector.raw import RawStore
 from services.collector.sources import SourceTable
 from services.collector.store import QuarantineStore, SourceStore
-from services.collector.visitor import METHODS, VISITOR, Visitors
+from services.collector.visitor import METHODS, VISITOR, Serve, Visitors
 from services.collector.writer import Appender, Outcome, Work, Writer
 from shared import logs
 from shared.config import Settings
@@ -141,8 +142,8 @@ class Edge:
             return await self._collect(scope, kind, receive, send)
         if method == "OPTIONS":
             return await self._preflight(path, scope, send)
-        if path == VISITOR and method in METHODS:
-            return await self._visitors.serve(scope, receive, send, self._source)
+        if serve := self._for_browsers(method, path):
+            return await serve(scope, receive, send, self._source)
         if method == "POST" and path == SDK_METRICS:
             await answers.body_of(scope, receive)
             return await answers.plain(send, 200, DONE)
@@ -150,6 +151,11 @@ class Edge:
             return await self._look(path, scope, send)
         wrong = Refused(405, "method_not_allowed", "use POST") if kind or path in BATCH else NOTHING
         return await answers.refuse(send, wrong)
+
+    def _for_browsers(self, method: str, path: str) -> Serve | None:
+        if path == VISITOR and method in METHODS:
+            return self._visitors.serve
+        return example_page.serve if method == "GET" and path.startswith(EXAMPLE) else None
 
     async def _preflight(self, path: str, scope: Scope, send: Send) -> None:
         if path == VISITOR or (self._sources is not None and not self._sources.ready):

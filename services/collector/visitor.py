@@ -22,6 +22,9 @@ METHODS: Final = ("GET", "POST", "DELETE")
 KEY_BYTES: Final = 32
 
 Headers = Mapping[bytes, bytes]
+Find = Callable[[str | None], Awaitable[Source | Refused]]
+"""Gives the source of a write key."""
+Serve = Callable[[Scope, Receive, Send, Find], Awaitable[None]]
 
 
 class Visitors:
@@ -31,10 +34,8 @@ class Visitors:
         self._master = master
         self._keys: dict[str, bytes] = {}
 
-    async def serve(
-        self, scope: Scope, receive: Receive, send: Send, find: Callable[[str | None], Awaitable[Source | Refused]]
-    ) -> None:
-        """One request; `find` gives the source of a write key."""
+    async def serve(self, scope: Scope, receive: Receive, send: Send, find: Find) -> None:
+        """One request."""
         raw = await answers.body_of(scope, receive)
         asked = raw if isinstance(raw, Refused) else _asked(raw, scope)
         source = asked if isinstance(asked, Refused) else await find(asked.write_key)

@@ -64,9 +64,10 @@ def test_the_settings_table_is_the_settings():
 def test_the_paths_that_the_readme_names_are_the_ones_that_are_taken():
     """All of them, and no other."""
     table = README[README.index("## The HTTP door") : README.index("## Settings")]
-    named = set(re.findall(r"/(?:beacon/|pixel/)?v1/[a-zA-Z_/]+|/sourceConfig", table))
+    named = set(re.findall(r"/(?:beacon/|pixel/)?v1/[a-zA-Z_/]+|/sourceConfig|/example/WRITE_KEY", table))
     settings = f"{edge.PROJECTS}WRITE_KEY/settings"
     taken = {*edge.SINGLE, *edge.BATCH, *edge.PIXELS, edge.SDK_METRICS, settings, edge.SOURCE_CONFIG, edge.VISITOR}
+    taken.add(f"{edge.EXAMPLE}WRITE_KEY")
     assert named == taken
 
 

@@ -194,3 +194,176 @@ def test_a_page_of_an_allowed_origin_may_use_it_and_another_may_not(world, page,
     for method, kind in (("POST", ""), ("POST", "application/json"), ("GET", ""), ("DELETE", "")):
         assert "failed" in page.evaluate(FETCH, [address, method, kind])
     assert not page.context.cookies(world.url)
+
+
+# The example page
+
+
+class Example:
+    """The example page in a browser, and what it asks the collector for."""
+
+    def __init__(self, world, page):
+        change(world)
+        self.world, self.page, self.asked = world, page, []
+        page.on("request", lambda request: "/v1/" in request.url and self.asked.append(request))
+        self.open()
+
+    def open(self):
+        self.page.goto(f"{self.world.url}/example/{self.world.key}")
+        self.page.wait_for_function("document.getElementById('choice').textContent")
+
+    def press(self, name):
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def fill(self, name, email):
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("E-mail").fill(email)
+        self.page.get_by_label("Interested most in").select_option("oolong")
+        self.press("Send me the letter")
+
+    def answered(self, number):
+        """Waits until so many requests have been answered, and shown with their answers."""
+        self.page.wait_for_function("n => document.querySelectorAll('#sent .good').length === n", arg=number)
+
+    def cookie(self):
+        """The visitor's cookie; None where there is none."""
+        found = [each for each in self.page.context.cookies() if each["name"].startswith(NAME)]
+        return found[0] if found else None
+
+
+@pytest.fixture
+def example(world, page):
+    return Example(world, page)
+
+
+def consent(analytics, marketing):
+    return {"analytics": analytics, "marketing": marketing}
+
+
+def test_before_a_choice_nothing_is_sent_and_nothing_kept(world, example):
+    """Whatever is pressed: the page asks first."""
+    example.press("Buy")
+    example.page.get_by_text("Please choose first").wait_for()
+    example.fill("Ada", "ada@example.org")
+    example.page.wait_for_timeout(300)
+    assert example.asked == [] and world.logged() == []
+    assert example.page.context.cookies() == []
+    assert example.page.evaluate("Object.keys(localStorage)") == []
+
+
+def test_a_yes_is_in_the_log_with_every_event_and_the_id_lasts(world, example):
+    """A page, a form and an order; the id is out of scripts' reach and survives a reload."""
+    example.press("Accept all")
+    example.answered(2)
+    cookie = example.cookie()
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and cookie["path"] == "/"
+    assert NAME not in example.page.evaluate("document.cookie")
+    example.fill("Ada", "ada")
+    example.page.get_by_text("E-mail must look like").wait_for()
+    example.fill("Ada", "ada@example.org")
+    example.press("Buy")
+    example.answered(4)
+    visitor = cookie["value"].rpartition(".")[0]
+    bodies = {body["type"]: body for body in world.logged()}
+    assert set(bodies) == {"page", "identify", "track"}
+    for body in bodies.values():
+        assert body["consent"] == consent(True, True)
+        assert ["anonymous", visitor] in body["identifiers"]
+    assert ["email", "ada@example.org"] in bodies["identify"]["identifiers"]
+    assert bodies["identify"]["traits"] == {"name": "Ada", "email": "ada@example.org", "interest": "oolong"}
+    assert bodies["track"]["event"] == "Order Completed" and bodies["track"]["properties"]["revenue"] == 12.5
+    assert world.key not in json.dumps(list(bodies.values()))
+    example.open()
+    example.answered(2)
+    assert example.cookie()["value"] == cookie["value"]
+    assert not example.page.get_by_role("button", name="Accept all").is_visible()
+
+
+def test_a_no_keeps_no_id_and_what_is_asked_for_says_no(world, example):
+    """Nothing is measured; a letter that somebody asks for goes under an id that is used once."""
+    example.press("Refuse all")
+    example.answered(1)
+    example.press("Buy")
+    example.page.get_by_text("Nothing was sent").wait_for()
+    assert [request.post_data_json for request in example.asked] == [{"consent": False, "writeKey": world.key}]
+    assert example.page.context.cookies() == [] and world.logged() == []
+    example.fill("Ada", "ada@example.org")
+    example.answered(2)
+    [body] = world.logged()
+    assert body["type"] == "identify" and body["consent"] == consent(False, False)
+    example.open()
+    example.page.get_by_text("All refused").wait_for()
+    example.page.wait_for_timeout(300)
+    assert len(example.asked) == 2 and example.page.context.cookies() == []
+
+
+def test_a_choice_by_category_can_be_changed_and_the_change_is_told(world, example):
+    """Before the id is forgotten, so that the no reaches what was collected under it."""
+    example.press("Choose by category")
+    example.page.get_by_label("Analytics").check()
+    example.press("Save my choice")
+    example.answered(2)
+    visitor = example.cookie()["value"].rpartition(".")[0]
+    example.press("Privacy choices")
+    assert example.page.evaluate("document.activeElement.id") == "consent-title"
+    assert example.page.get_by_label("Analytics").is_checked()
+    assert not example.page.get_by_label("Marketing").is_checked()
+    example.page.keyboard.press("Escape")
+    assert example.page.evaluate("document.activeElement.id") == "change"
+    example.press("Privacy choices")
+    example.press("Refuse all")
+    example.answered(4)
+    assert example.cookie() is None
+    bodies = {body["event"]: body for body in world.logged()}
+    assert bodies["Page Viewed"]["consent"] == consent(True, False)
+    told = bodies["Segment Consent Preference Updated"]
+    assert told["consent"] == consent(False, False) and ["anonymous", visitor] in told["identifiers"]
+    world.quiet()
+    shown = world.ask("privacy", "consents", world.ask("identity", "resolve", [["anonymous", visitor]]))
+    assert {purpose: said["agreed"] for purpose, said in shown.items()} == consent(False, False)
+
+
+def test_the_page_can_be_used_with_the_keyboard_alone(world, example):
+    """The banner comes first, behind the link that skips it; its two answers look alike."""
+    example.page.keyboard.press("Tab")
+    assert "Skip" in example.page.evaluate("document.activeElement.textContent")
+    example.page.keyboard.press("Tab")
+    looks = """() => ["refuse", "accept"].map((id) => { const each = document.getElementById(id);
+        const { backgroundColor, color, fontSize, fontWeight } = getComputedStyle(each);
+        const { offsetWidth, offsetHeight } = each;
+        return JSON.stringify([backgroundColor, color, fontSize, fontWeight, offsetWidth, offsetHeight]); })"""
+    assert example.page.evaluate("document.activeElement.id") == "refuse"
+    assert len(set(example.page.evaluate(looks))) == 1
+    example.page.keyboard.press("Tab")
+    example.page.keyboard.press("Enter")
+    example.answered(2)
+    assert example.page.evaluate("document.activeElement.id") == "change"
+
+
+@pytest.mark.parametrize("width", [320, 375, 768, 1280])
+def test_the_page_fits_every_width(world, example, width):
+    """Nothing has to be scrolled sideways, also with the longest answers open."""
+    example.page.set_viewport_size({"width": width, "height": 700})
+    example.press("Choose by category")
+    example.press("Accept all")
+    example.answered(2)
+    for each in example.page.locator("#sent summary").all():
+        each.click()
+    assert example.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_pages_files_come_with_a_strict_policy(world):
+    """No inline script or style, nothing from elsewhere, no guessing of types; and no other file."""
+    change(world)
+    address = f"{world.url}/example/{world.key}"
+    moved = world.pool.request("GET", address, redirect=False)
+    assert (moved.status, moved.headers["Location"]) == (308, f"{world.key}/")
+    for name, kind in (("", "text/html"), ("example.css", "text/css"), ("example.js", "text/javascript")):
+        answer = world.pool.request("GET", f"{address}/{name}")
+        assert answer.status == 200 and answer.headers["Content-Type"].startswith(kind)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    for name in ("edge.py", "../edge.py", "%2e%2e/edge.py", "index.html/"):
+        assert world.pool.request("GET", f"{address}/{name}").status in (401, 404)
+    assert world.pool.request("GET", f"{world.url}/example/nobodys/").status == 401
