@@ -4,11 +4,10 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bson.binary import Binary
-
 from services.activation.domain import signing
 from shared.errors import MissingKey
-from shared.keyring import ORDINARY, Keyring, Sealed, Sealing, new_id
+from shared.keyring import Keyring
+from shared.secrets import SealedSecrets
 
 OVERLAP_HOURS: Final = 24
 """How long an old secret goes on signing beside the new one."""
@@ -21,20 +20,17 @@ class Vault:
     """Seals and opens secrets; they stand nowhere else."""
 
     def __init__(self, keyring: Keyring) -> None:
-        self._keyring = keyring
+        self._secrets = SealedSecrets(keyring, "destination")
 
     def sealed(self, destination: str, shown: str | None = None) -> tuple[str, Secret]:
         """A secret as it is shown (the one given, or a new one), and as it is kept."""
         key = signing.key_of(shown) if shown else os.urandom(signing.NEW_SECRET_BYTES)
-        identity = new_id()
-        [text] = self._keyring.seal([Sealing(_subject(destination), ORDINARY, identity, key)])
-        return signing.secret_of(key), {"id": identity, "sealed": Binary(text), "until": None}
+        return signing.secret_of(key), {**self._secrets.sealed(destination, key), "until": None}
 
     def keys(self, destination: str, secrets: Sequence[Secret], now: int) -> list[bytes]:
         """The keys that sign at `now`, newest first. Raises MissingKey where one cannot be opened."""
         valid = [each for each in reversed(secrets) if each["until"] is None or each["until"] > now]
-        items = [Sealed(_subject(destination), ORDINARY, each["id"], bytes(each["sealed"])) for each in valid]
-        keys = [key for key in self._keyring.open(items) if key is not None]
+        keys = [key for key in self._secrets.opened(destination, valid) if key is not None]
         if len(keys) < len(valid) or not keys:
             raise MissingKey(f"destination {destination} has no secret to sign with: rotate it")
         return keys
@@ -45,7 +41,3 @@ def rotated(secrets: Sequence[Secret], fresh: Secret, now: int, overlap_hours: f
     until = now + round(overlap_hours * 3_600_000)
     kept = [{**each, "until": min(each["until"] or until, until)} for each in secrets]
     return [each for each in kept if each["until"] > now] + [fresh]
-
-
-def _subject(destination: str) -> str:
-    return f"destination:{destination}"
