@@ -458,10 +458,17 @@ class ImportQuery(Schema):
 
 
 class ImportTried(Schema):
-    """What would be sent, or a mapping to begin with."""
+    """With `propose` a mapping (or several) to begin with; with `dry_run` what would come of the first rows."""
 
-    mapping = fields.Dict(metadata={"description": "with `propose`"})
-    messages = fields.List(fields.Dict(), metadata={"description": "with `dry_run`: those of the first rows"})
+    mapping = fields.Raw(metadata={"description": "with `propose`; the rest with `dry_run`"})
+    rows = fields.Integer(metadata={"description": "that were looked at"})
+    messages = fields.Integer()
+    accepted = fields.Integer()
+    set_aside = fields.Integer()
+    reasons = fields.Dict(values=fields.Integer(), metadata={"description": "why messages would be set aside"})
+    unread = fields.Dict(values=fields.Integer(), metadata={"description": "column -> cells that could not be read"})
+    absent = fields.List(fields.String(), metadata={"description": "columns of the mapping that no row has"})
+    sample = fields.List(fields.Dict(), metadata={"description": "the first messages"})
 
 
 class ImportRow(Schema):

@@ -126,7 +126,13 @@ class Admin:
 
     async def _upload(self, call: Call, request: Request) -> Response:
         query = loaded(call.query, dict(request.query_params))
-        status, answer = await self._uploads.take(request, query)
+        try:
+            status, answer = await self._uploads.take(request, query)
+        except (Refused, SamlaError) as error:
+            why = error if isinstance(error, Refused) else refused(error)
+            # The rest of the file is not waited for.
+            why.headers["Connection"] = "close"
+            raise why from None
         return as_json(
             answer, status, {"Location": f"{ROOT}/imports/{answer['id']}"} if status == call.status else None
         )

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.console.importing.files import dialect_of, rows_of
-from services.console.importing.mapping import Mapping_, mapping_of, message_of
-from services.console.importing.sending import Door, Mark, Message, Numbered, digest_of, send
+from services.console.importing.mapping import Mapping_, mapped, mappings_of
+from services.console.importing.sending import Door, Mark, Message, digest_of, send
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
 
@@ -47,7 +47,8 @@ class Job(msgspec.Struct, kw_only=True):
     format: str
     encoding: str
     separator: str
-    mapping: dict[str, Any]
+    mapping: Any
+    """One or several."""
     key: str
     """The write key, sealed; empty once it is over."""
     size: int
@@ -173,7 +174,7 @@ class Importer:
 
     def _send(self, job: Job) -> None:
         path = self.file_of(job.id, job.format)
-        key, wanted = self._opened(job), mapping_of(job.mapping)
+        key, wanted = self._opened(job), mappings_of(job.mapping)
         mark = _JobMark(self._marks, path, wanted, key, job, self._save)
         door = _JobDoor(self._settings.collector_url, key, self._sleep, mark)
 
@@ -182,11 +183,8 @@ class Importer:
             if self._stopped.is_set():
                 raise Stopping
 
-        send(self._messages(path, job, wanted), door, mark, reached)
-
-    def _messages(self, path: Path, job: Job, wanted: Mapping_) -> Iterator[Numbered]:
-        for number, (row, at) in enumerate(rows_of(path, dialect_of(path, job.encoding, job.separator)), 1):
-            yield number, message_of(wanted, row, number), at
+        rows = rows_of(path, dialect_of(path, job.encoding, job.separator))
+        send(mapped(wanted, rows), door, mark, reached)
 
     def _end(self, job: Job, state: str, why: str) -> None:
         job.state, job.why, job.key = state, why, ""
@@ -252,7 +250,13 @@ class _JobMark(Mark):
     is counted in the same step as the batch."""
 
     def __init__(
-        self, folder: Path, path: Path, wanted: Mapping_, key: str, job: Job, save: Callable[[Job], None]
+        self,
+        folder: Path,
+        path: Path,
+        wanted: Sequence[Mapping_],
+        key: str,
+        job: Job,
+        save: Callable[[Job], None],
     ) -> None:
         super().__init__(folder, digest_of(path), msgspec.json.encode(wanted), key.encode())
         self._job, self._save = job, save
@@ -272,6 +276,7 @@ class _JobMark(Mark):
         job.set_aside += len(self.codes)
         for code in self.codes:
             job.reasons[code] = job.reasons.get(code, 0) + 1
+        self.codes = []
         job.rows, job.why = rows, ""
         self._save(job)
         super().move(rows)

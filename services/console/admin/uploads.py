@@ -13,15 +13,17 @@ from starlette.requests import Request
 from services.console.admin.answers import Refused
 from services.console.admin.imports import Importer, Job, described, now_ms
 from services.console.importing.files import dialect_of, rows_of
-from services.console.importing.mapping import mapping_of, message_of
+from services.console.importing.mapping import mappings_of
 from services.console.importing.proposal import proposed
+from services.console.importing.trying import trial
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
 from shared.keyring import new_id
 
 PIECE: Final = 1 << 20
 SAMPLE: Final = 200
-SHOWN: Final = 5
+TRIED: Final = 10_000
+"""Rows that a dry run looks at."""
 UPLOADS: Final = 4
 """At the same time."""
 MOST_WAITING: Final = 100
@@ -116,29 +118,26 @@ def _is_key(key: str) -> bool:
     return 0 < len(key) <= 200 and key.isascii() and key.isprintable() and ":" not in key and " " not in key
 
 
-def _mapping(text: str | None) -> dict[str, Any]:
-    """A mapping's JSON, checked. Raises SamlaError."""
+def _mapping(text: str | None) -> Any:
+    """The JSON of a mapping, or of several, checked. Raises SamlaError."""
     if not text:
         raise Refused(400, "no_mapping", "give mapping=, or propose=true to get one to begin with")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise Refused(400, "bad_request", "mapping is no JSON") from None
-    mapping_of(value)
-    found: dict[str, Any] = value
-    return found
+    mappings_of(value)
+    return value
 
 
-def _tried(path: Path, query: dict[str, Any], wanted: dict[str, Any] | None) -> dict[str, Any]:
+def _tried(path: Path, query: dict[str, Any], wanted: Any) -> dict[str, Any]:
     """What would come of the file. Raises SamlaError."""
     try:
-        rows = (row for row, _ in rows_of(path, dialect_of(path, query["encoding"], query["separator"])))
+        rows = rows_of(path, dialect_of(path, query["encoding"], query["separator"]))
         if wanted is None:
-            sample = list(itertools.islice(rows, SAMPLE))
+            sample = [row for row, _ in itertools.islice(rows, SAMPLE)]
             return {"mapping": proposed(list(dict.fromkeys(name for row in sample for name in row)), sample)}
-        mapping = mapping_of(wanted)
-        first = enumerate(itertools.islice(rows, SHOWN), 1)
-        return {"messages": [message_of(mapping, row, number) for number, row in first]}
+        return trial(mappings_of(wanted), itertools.islice(rows, TRIED))._asdict()
     except SamlaError:
         raise
     except Exception as error:
