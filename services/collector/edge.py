@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Container, Mapping
+from functools import cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -20,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pymongo.errors import PyMongoError
 
 from contracts.tracking import KINDS
-from services.collector import answers, example_page
+from services.collector import answers, example_page, openapi
 from services.collector.activity import Activity, ActivityStore
 from services.collector.answers import JSON, Receive, Scope, Send
 from services.collector.domain import decode
@@ -282,8 +283,9 @@ class Edge:
     async def _look(self, path: str, scope: Scope, send: Send) -> None:
         if path == "/health":
             return await self._health(send)
-        if path == "/metrics":
-            return await answers.plain(send, 200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+        if path in _TEXTS:
+            kind_of_text, text = _TEXTS[path]()
+            return await answers.plain(send, 200, text, [(b"content-type", kind_of_text)])
         if path.startswith(PROJECTS) and path.endswith("/settings"):
             return await self._project(path.removeprefix(PROJECTS).removesuffix("/settings"), scope, send)
         if path.rstrip("/") == SOURCE_CONFIG:
@@ -331,6 +333,15 @@ def sender_of(scope: Scope, headers: Mapping[bytes, bytes], source: Source) -> S
     return Sender(ip_policy=source.ip, bots=source.bots)
 
 
+@cache
+def _document() -> bytes:
+    return openapi.document(SINGLE, BATCH, PIXELS)
+
+
+_TEXTS: Final = {
+    "/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest()),
+    "/openapi.json": lambda: (b"application/json", _document()),
+}
 _BROWSERS_SAY: Final = frozenset({b"origin", b"sec-fetch-mode", b"referer"})
 MOST_FIELDS: Final = 200
 """Parameters of a pixel's address."""
