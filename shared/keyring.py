@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.errors import MissingKey, Poison, SamlaError, SubjectsFenced
@@ -31,6 +32,9 @@ NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
 CACHE_SUBJECTS: Final = 50_000
 """Subjects whose keys a process holds at most, in each of the cache's two generations."""
+
+USES: Final = ("token", "suppression", "event", "check")
+"""What keyed hashes are made for: each has a key of its own."""
 
 Identifier = tuple[str, str]
 """(kind, normalized value)."""
@@ -125,7 +129,8 @@ class Keyring:
         self.seconds = seconds
         self._store = store
         self._wrapping = AESGCM(_derived(master, "wrap subject keys"))
-        self._blinding = {use: _derived(master, use) for use in ("token", "suppression", "event", "check")}
+        # Begun once and copied for each value: what a key costs is paid here.
+        self._blinding = {use: HMAC(_derived(master, use), SHA256()) for use in USES}
         self._ciphers: GenerationCache[dict[str, AESGCM]] = GenerationCache(seconds, CACHE_SUBJECTS, now)
         self._subjects: GenerationCache[str] = GenerationCache(seconds, 4 * CACHE_SUBJECTS, now)
         self._now = now
@@ -302,8 +307,9 @@ class Keyring:
 
     def _blind(self, use: str, *parts: str) -> bytes:
         """A keyed hash (HMAC-SHA256, 16 bytes). Lengths are part of it: ("ab", "c") is not ("a", "bc")."""
-        text = "".join(f"{len(part)}:{part}" for part in parts)
-        return hmac.digest(self._blinding[use], text.encode(), "sha256")[:16]
+        keyed = self._blinding[use].copy()
+        keyed.update("".join([f"{len(part)}:{part}" for part in parts]).encode())
+        return keyed.finalize()[:16]
 
 
 def MemoryKeyring(master: bytes = b"m" * KEY_BYTES, **options: Any) -> Keyring:

@@ -16,6 +16,10 @@ CATEGORY_FIELDS: Final = ("category", "product_category", "department", "product
 """Where a product says what it is."""
 
 
+REMEMBERED: Final = 8_192
+"""Names that are known to be harmless; senders use few, unless they make them up."""
+
+
 class Special(NamedTuple):
     """What of an event is special."""
 
@@ -43,6 +47,7 @@ class Policy:
         self._traits = _by_name(document, "traits")
         self._events = _by_name(document, "events")
         self._products = _by_name(document, "products")
+        self._harmless: set[str] = set()
 
     def trait(self, name: str) -> str | None:
         """The special category of a trait, or None."""
@@ -58,8 +63,8 @@ class Policy:
 
     def classify(self, event: str | None, properties: Mapping[str, Any], traits: Mapping[str, Any]) -> Special:
         """What of an event is special. Never raises, whatever the values are."""
-        found = {name: category for name in traits if (category := self.trait(name))}
-        fields = {name: category for name in properties if (category := self.trait(name))}
+        found = self._special(traits)
+        fields = self._special(properties)
         whole = [category for category in (self.event(event) if event else None, self._about(properties)) if category]
         whole += fields.values()
         lines = self._lines(properties.get("products"))
@@ -67,6 +72,16 @@ class Policy:
             return NOTHING
         categories = sorted({*found.values(), *whole, *lines.values()})
         return Special(bool(whole), tuple(found), tuple(lines), tuple(categories))
+
+    def _special(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Name -> category of those that are special. Most names have been seen before, and are not."""
+        if values.keys() <= self._harmless:
+            return {}
+        found = {name: category for name in values if (category := self.trait(name))}
+        if len(self._harmless) > REMEMBERED:
+            self._harmless.clear()
+        self._harmless.update(values.keys() - found.keys())
+        return found
 
     def _about(self, product: Mapping[str, Any]) -> str | None:
         for name in CATEGORY_FIELDS:

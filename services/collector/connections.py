@@ -73,7 +73,12 @@ class ConnectionStore:
     def all(self) -> list[dict[str, Any]]:
         """{source, dialect, own, since}, oldest first."""
         return [
-            {**{name: doc[name] for name in ("source", "dialect")}, "own": bool(doc["document"]), "since": doc["since"]}
+            {
+                "source": doc["source"],
+                "dialect": doc["dialect"],
+                "own": bool(doc["document"]),
+                "since": int(doc["since"]),
+            }
             for doc in self._connections.find().sort("since", 1)
         ]
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Container, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -24,14 +24,17 @@ from contracts.tracking import KINDS
 from services.collector import answers, example_page, openapi
 from services.collector.activity import Activity, ActivityStore
 from services.collector.answers import JSON, Receive, Scope, Send
+from services.collector.connections import INBOUND, ConnectionStore
 from services.collector.domain import decode
 from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch, Refused
 from services.collector.domain.intake import Intake, take_in
 from services.collector.domain.normalize import BOT
 from services.collector.domain.pixel import GIF, message_of, rudder_config, segment_settings
+from services.collector.domain.raw import request_id
 from services.collector.domain.source import Limits, Source
 from services.collector.example_page import EXAMPLE
+from services.collector.inbound import Inbound
 from services.collector.raw import RawStore
 from services.collector.sources import SourceTable
 from services.collector.store import QuarantineStore, SourceStore
@@ -76,6 +79,7 @@ class Edge:
         self._activity: Activity | None = None
         self._limits = Limits()
         self._visitors = Visitors(settings.master_key)
+        self._inbound = Inbound(self._take_from, _tell, self._note)
         self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
 
     def _open(self) -> None:
@@ -90,7 +94,7 @@ class Edge:
         sources, quarantine = SourceStore(runtime.db), QuarantineStore(runtime.db, runtime.keyring)
         sources.setup()
         quarantine.setup()
-        raw = RawStore(runtime.db, runtime.keyring)
+        raw = RawStore(runtime.db, runtime.keyring, runtime.log)
         raw.setup()
         appender = Appender(runtime.log, runtime.transactor, runtime.keyring, quarantine, raw)
         self._writer = Writer(appender, self._tell)
@@ -98,6 +102,7 @@ class Edge:
         self._activity = Activity(ActivityStore(runtime.db))
         self._activity.start()
         self._sources = SourceTable(lambda: sources.by_key(runtime.clock.now_ms()))
+        self._inbound.open(ConnectionStore(runtime.db, runtime.keyring, sources))
         self._runtime = runtime
         logger.info("open", port=self._settings.collector_port)
         return None
@@ -143,8 +148,8 @@ class Edge:
             return await self._collect(scope, kind, receive, send)
         if method == "OPTIONS":
             return await self._preflight(path, scope, send)
-        if serve := self._for_browsers(method, path):
-            return await serve(scope, receive, send, self._source)
+        if serve := self._elsewhere(method, path):
+            return await serve(scope, receive, send)
         if method == "POST" and path == SDK_METRICS:
             await answers.body_of(scope, receive)
             return await answers.plain(send, 200, DONE)
@@ -153,10 +158,12 @@ class Edge:
         wrong = Refused(405, "method_not_allowed", "use POST") if kind or path in BATCH else NOTHING
         return await answers.refuse(send, wrong)
 
-    def _for_browsers(self, method: str, path: str) -> Serve | None:
+    def _elsewhere(self, method: str, path: str) -> Serve | None:
         if path == VISITOR and method in METHODS:
-            return self._visitors.serve
-        return example_page.serve if method == "GET" and path.startswith(EXAMPLE) else None
+            return partial(self._visitors.serve, find=self._source)
+        if path.startswith(INBOUND) and method in ("GET", "POST"):
+            return self._inbound.serve
+        return partial(example_page.serve, find=self._source) if method == "GET" and path.startswith(EXAMPLE) else None
 
     async def _preflight(self, path: str, scope: Scope, send: Send) -> None:
         if path == VISITOR or (self._sources is not None and not self._sources.ready):
@@ -216,6 +223,17 @@ class Edge:
         source = await self._source(write_key)
         if isinstance(source, Refused):
             return source
+        return await self._take_from(source, batch, text, received, scope, headers)
+
+    async def _take_from(
+        self,
+        source: Source,
+        batch: Batch,
+        text: bytes,
+        received: int,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+    ) -> tuple[Outcome, Intake, str] | Refused:
         if wait := self._limits.wait(source, len(batch.messages), time.monotonic()):
             self._note(source, received, refused=1)
             why = f"this source may send {source.rate} events a second"
@@ -231,7 +249,7 @@ class Edge:
             exact=not decode.has_long_number(text),
         )
         intake = take_in(self._visitors.named(batch, source, scope, headers), arrival, POLICY, new_id)
-        correlation = new_id()
+        correlation = request_id(received, new_id())
         outcome = await self._written(source, received, correlation, intake, len(text))
         if outcome is Outcome.DURABLE:
             self._note(source, received, events=len(intake.accepted), errors=len(intake.set_aside))

@@ -1,95 +1,144 @@
-"""Requests as they were received, sealed under a key a source and day; and their end."""
+"""Requests as they were received, sealed under a key a source and day; and their end.
 
-from collections.abc import Callable, Collection, Sequence
+What came in one append is one document. It is found by time: a request's id begins with the instant at which it
+came, and an event says of its own when that was. So nothing but time has to be indexed, and keeping what is
+received costs an append next to nothing.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from bson.binary import Binary
+from msgspec.structs import replace
 from pymongo.database import Database
 
-from services.collector.domain.raw import Received, message_of, received_of, unpacked
+from contracts.streams import TRACKING
+from services.collector.domain.raw import Received, message_of, packed, received_at, unpacked
 from services.collector.store import RAW, SealedDay, held_by
-from shared.keyring import Keyring, Sealed, Sealing
+from shared.eventlog import EventLog
+from shared.keyring import Keyring, Sealed, Sealing, new_id
 from shared.mongo import pages
 from shared.transaction import Transaction
 
-PAGE: Final = 100
+PAGE: Final = 20
+EVENTS: Final = 500
+SPREAD_MS: Final = 120_000
+"""Between the first and the last request of an append."""
 
 
 class Entry(NamedTuple):
-    """A request, opened; `request` is None where its key is gone."""
+    """A request, opened."""
 
-    id: str
-    """Its correlation id: events that it became have it too."""
     source: str
-    received: int
     subjects: list[str]
     """Of each of its messages, in their order."""
-    request: Received | None
+    request: Received
+
+    @property
+    def id(self) -> str:
+        """The request's."""
+        return self.request.id
+
+    @property
+    def received(self) -> int:
+        """ms since 1970 UTC."""
+        return self.request.received
+
+
+class Place(NamedTuple):
+    """Where a source's requests are to be gone on with: behind this one."""
+
+    received: int
+    document: str
 
 
 class RawStore:
     """Written in the transaction that appends what the requests became."""
 
-    def __init__(self, db: "Database[Any]", keyring: Keyring) -> None:
+    def __init__(self, db: "Database[Any]", keyring: Keyring, log: EventLog) -> None:
         self._raw = db["raw"]
         self._keyring = keyring
+        self._log = log
 
     def setup(self) -> None:
-        """Makes the collection and its indexes."""
+        """Makes the collection and its index."""
         self._raw.create_index([("source", 1), ("received", 1), ("_id", 1)], name="age")
-        self._raw.create_index("subjects", name="subjects")
 
-    def documents(self, requests: Sequence[Entry]) -> list[dict[str, Any]]:
-        """As they are kept."""
-        sealed = self._keyring.seal(
-            [
-                Sealing(held_by(each.source, each.received), RAW, each.id, each.request.packed())
-                for each in requests
-                if each.request is not None
-            ]
-        )
-        return [
-            {
-                "_id": each.id,
-                "source": each.source,
-                "received": each.received,
-                "subjects": each.subjects,
-                "sealed": Binary(text),
-            }
-            for each, text in zip(requests, sealed, strict=True)
-        ]
+    def documents(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """As they are kept: a document a source."""
+        by_source: dict[str, list[Entry]] = {}
+        for each in entries:
+            by_source.setdefault(each.source, []).append(each)
+        return [self._document(new_id(), of) for of in by_source.values()]
+
+    def _document(self, identity: str, entries: Sequence[Entry]) -> dict[str, Any]:
+        source, received = entries[0].source, min(each.received for each in entries)
+        text = packed([each.request for each in entries])
+        [sealed] = self._keyring.seal([Sealing(held_by(source, received), RAW, identity, text)])
+        return {
+            "_id": identity,
+            "source": source,
+            "received": received,
+            "until": max(each.received for each in entries),
+            "requests": len(entries),
+            "subjects": [subject for each in entries for subject in each.subjects],
+            "sealed": Binary(sealed),
+        }
 
     def add(self, documents: Sequence[dict[str, Any]], within: Transaction) -> None:
         """Keeps them."""
         if documents:
             self._raw.insert_many(list(documents), session=within.session, ordered=False)
 
-    def find(self, identity: str) -> Entry | None:
-        """A request by its correlation id."""
-        doc = self._raw.find_one({"_id": identity})
-        return self._opened([doc])[0] if doc else None
+    # Looking
 
-    def page(self, source: str, after: tuple[int, str], limit: int) -> list[Entry]:
-        """A source's, oldest first, those behind (received, id)."""
-        behind = [{"received": after[0], "_id": {"$gt": after[1]}}, {"received": {"$gt": after[0]}}]
-        found = self._raw.find({"source": source, "$or": behind}).sort([("received", 1), ("_id", 1)]).limit(limit)
-        return self._opened(list(found))
+    def find(self, request: str) -> Entry | None:
+        """A request by its id."""
+        at = received_at(request)
+        if at is None:
+            return None
+        for source in self._raw.distinct("source"):
+            for each in self._opened(self._around(source, [at])):
+                if each.id == request:
+                    return each
+        return None
+
+    def _around(self, source: str, instants: Iterable[int], subjects: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+        """A source's documents that hold something of one of these instants (and of one of the subjects)."""
+        times = [{"received": {"$lte": at, "$gte": at - SPREAD_MS}, "until": {"$gte": at}} for at in instants]
+        whose = {"subjects": {"$in": list(subjects)}} if subjects else {}
+        for chosen in pages(times, PAGE):
+            yield from self._raw.find({"source": source, "$or": chosen, **whose})
+
+    def page(self, source: str, after: Place, messages: int) -> tuple[list[Entry], Place | None]:
+        """A source's requests behind a place, oldest first, of about so many messages; and where to go on."""
+        behind = [{"received": after.received, "_id": {"$gt": after.document}}, {"received": {"$gt": after.received}}]
+        found: list[Entry] = []
+        count = 0
+        cursor = self._raw.find({"source": source, "$or": behind}, batch_size=PAGE)
+        for doc in cursor.sort([("received", 1), ("_id", 1)]):
+            found += self._opened([doc])
+            count += len(doc["subjects"])
+            if count >= messages:
+                return found, Place(int(doc["received"]), doc["_id"])
+        return found, None
 
     def latest(self, source: str, messages: int) -> list[tuple[Entry, int]]:
         """The last messages of a source, latest first: (its request, which of its messages)."""
         found: list[tuple[Entry, int]] = []
-        documents = self._raw.find({"source": source}, batch_size=PAGE).sort([("received", -1), ("_id", -1)])
-        for page in pages(documents, PAGE):
-            for entry in self._opened(page):
-                if entry.request is not None:
-                    found += [(entry, at) for at in range(len(entry.request.messages))]
+        for doc in self._raw.find({"source": source}, batch_size=PAGE).sort([("received", -1), ("_id", -1)]):
+            entries = sorted(self._opened([doc]), key=lambda each: each.received, reverse=True)
+            found += [(entry, at) for entry in entries for at in reversed(range(len(entry.request.messages)))]
             if len(found) >= messages:
                 break
         return found[:messages]
 
     def count(self, source: str) -> int:
         """How many requests of a source are kept."""
-        return self._raw.count_documents({"source": source})
+        found = self._raw.aggregate(
+            [{"$match": {"source": source}}, {"$group": {"_id": 0, "n": {"$sum": "$requests"}}}]
+        )
+        return sum(int(doc["n"]) for doc in found)
 
     def of_subjects(self, subjects: Collection[str]) -> list[dict[str, Any]]:
         """{request, source, received, message}: what is kept of these subjects' messages as they were received."""
@@ -101,68 +150,90 @@ class RawStore:
                 "received": entry.received,
                 "message": message_of(entry.request.messages[at][1]),
             }
-            for page in pages(self._raw.find({"subjects": {"$in": list(wanted)}}, batch_size=PAGE), PAGE)
-            for entry in self._opened(page)
-            if entry.request is not None
+            for entry in self._opened(self._naming(wanted))
             for at, subject in enumerate(entry.subjects)
             if subject in wanted
         ]
 
+    def _naming(self, subjects: set[str]) -> Iterator[dict[str, Any]]:
+        """The documents that hold messages of these subjects, each once. The log says when those came."""
+        when: dict[str, set[int]] = {}
+        for subject in subjects:
+            at = 0
+            while events := self._log.read_subject(TRACKING, subject, at, EVENTS):
+                at = events[-1].position
+                for event in events:
+                    when.setdefault(event.source, set()).add(event.time)
+        for source, instants in when.items():
+            seen: set[str] = set()
+            for doc in self._around(source, sorted(instants), subjects):
+                if doc["_id"] not in seen:
+                    seen.add(doc["_id"])
+                    yield doc
+
+    # Forgetting and moving
+
     def forget(self, subjects: Collection[str]) -> int:
         """Takes out every message of these subjects; how many. What else the requests held stays."""
-        gone = 0
         wanted = set(subjects)
-        for page in pages(self._raw.find({"subjects": {"$in": list(wanted)}}, batch_size=PAGE), PAGE):
-            for entry in self._opened(page):
-                gone += sum(each in wanted for each in entry.subjects)
-                self._keep_only(entry, lambda subject: subject not in wanted)
+        gone = 0
+        for doc in list(self._naming(wanted)):
+            gone += sum(each in wanted for each in doc["subjects"])
+            self._keep_only(doc, wanted)
         return gone
 
-    def _keep_only(self, entry: Entry, stays: Callable[[str], bool]) -> None:
-        kept = [at for at, subject in enumerate(entry.subjects) if stays(subject)]
-        if not kept or entry.request is None:
-            self._raw.delete_one({"_id": entry.id})
-            return
-        messages = [entry.request.messages[at] for at in kept]
-        rest = received_of(entry.request, [(identity, bytes(text)) for identity, text in messages])
-        [document] = self.documents([entry._replace(subjects=[entry.subjects[at] for at in kept], request=rest)])
-        self._raw.replace_one({"_id": entry.id}, document)
+    def _keep_only(self, doc: dict[str, Any], gone: set[str]) -> None:
+        left = [_without(each, gone) for each in self._opened([doc])]
+        entries = [each for each in left if each.subjects]
+        if entries:
+            self._raw.replace_one({"_id": doc["_id"]}, self._document(doc["_id"], entries))
+        else:
+            self._raw.delete_one({"_id": doc["_id"]})
 
-    def moved(self, identity: str, event: str, subject: str, anew: str, within: Transaction) -> None:
+    def moved(self, entry: Entry, event: str, subject: str, anew: str, within: Transaction) -> None:
         """A request's message that became this event stands under another subject now, as an event of another id."""
-        doc = self._raw.find_one({"_id": identity}, session=within.session)
-        [entry] = self._opened([doc]) if doc else [None]
-        if entry is None or entry.request is None:
-            return
-        messages = [(anew if old == event else old, bytes(text)) for old, text in entry.request.messages]
-        whose = [
-            subject if old == event else held
-            for (old, _), held in zip(entry.request.messages, entry.subjects, strict=True)
-        ]
-        [document] = self.documents([entry._replace(subjects=whose, request=received_of(entry.request, messages))])
-        self._raw.replace_one({"_id": identity}, document, session=within.session)
+        times = {"received": {"$lte": entry.received}, "until": {"$gte": entry.received}}
+        for doc in list(self._raw.find({"source": entry.source, **times}, session=within.session)):
+            entries = self._opened([doc])
+            if any(each.id == entry.id for each in entries):
+                changed = [_moved(each, event, subject, anew) if each.id == entry.id else each for each in entries]
+                document = self._document(doc["_id"], changed)
+                self._raw.replace_one({"_id": doc["_id"]}, document, session=within.session)
 
     def expire(self, source: str, before: int) -> int:
-        """Removes a source's requests from before an instant (ms); how many."""
-        return self._raw.delete_many({"source": source, "received": {"$lt": before}}).deleted_count
+        """Removes a source's requests from before an instant (ms); how many documents."""
+        return self._raw.delete_many({"source": source, "until": {"$lt": before}}).deleted_count
 
     def holds(self, day: SealedDay) -> bool:
         """Whether anything that a source sent on a day is left."""
         between = {"$gte": day.begins, "$lt": day.ends}
         return self._raw.find_one({"source": day.source, "received": between}, {"_id": 1}) is not None
 
-    def _opened(self, documents: Sequence[dict[str, Any]]) -> list[Entry]:
-        items = [
-            Sealed(held_by(doc["source"], int(doc["received"])), RAW, doc["_id"], bytes(doc["sealed"]))
-            for doc in documents
-        ]
-        return [
-            Entry(
-                doc["_id"],
-                doc["source"],
-                int(doc["received"]),
-                list(doc["subjects"]),
-                None if text is None else unpacked(text),
-            )
-            for doc, text in zip(documents, self._keyring.open(items), strict=True)
-        ]
+    def _opened(self, documents: Iterable[dict[str, Any]]) -> list[Entry]:
+        """The requests of documents; those whose key is gone are left out."""
+        entries: list[Entry] = []
+        for page in pages(documents, PAGE):
+            items = [
+                Sealed(held_by(doc["source"], int(doc["received"])), RAW, doc["_id"], bytes(doc["sealed"]))
+                for doc in page
+            ]
+            for doc, text in zip(page, self._keyring.open(items), strict=True):
+                if text is not None:
+                    subjects = iter(doc["subjects"])
+                    for request in unpacked(text):
+                        entries.append(Entry(doc["source"], [next(subjects) for _ in request.messages], request))
+        return entries
+
+
+def _without(entry: Entry, gone: Collection[str]) -> Entry:
+    kept = [at for at, subject in enumerate(entry.subjects) if subject not in gone]
+    messages = [entry.request.messages[at] for at in kept]
+    return Entry(entry.source, [entry.subjects[at] for at in kept], replace(entry.request, messages=messages))
+
+
+def _moved(entry: Entry, event: str, subject: str, anew: str) -> Entry:
+    """Where the message that became `event` is told to be another's, and another event."""
+    ids = [identity for identity, _ in entry.request.messages]
+    messages = [(anew if identity == event else identity, text) for identity, text in entry.request.messages]
+    subjects = [subject if identity == event else held for identity, held in zip(ids, entry.subjects, strict=True)]
+    return Entry(entry.source, subjects, replace(entry.request, messages=messages))

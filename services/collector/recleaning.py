@@ -17,7 +17,7 @@ from services.collector.domain.cleaning import Change, Cleaning, cleaned, cleani
 from services.collector.domain.intake import Accepted, SetAside
 from services.collector.domain.raw import Received, again, message_of
 from services.collector.domain.source import Source
-from services.collector.raw import Entry, RawStore
+from services.collector.raw import Entry, Place, RawStore
 from services.collector.rulebook import CLEANING
 from services.collector.store import SourceStore
 from services.collector.writer import classes
@@ -49,7 +49,6 @@ class Found(NamedTuple):
     @property
     def request(self) -> Received:
         """Its request."""
-        assert self.entry.request is not None
         return self.entry.request
 
     @property
@@ -86,11 +85,11 @@ class Recleaning:
 
     # Correcting what is there
 
-    def page(self, source: str, after: tuple[int, str], limit: int, dry: bool) -> dict[str, Any]:
+    def page(self, source: str, after: Place, messages: int, dry: bool) -> dict[str, Any]:
         """Uses the rules of now on a page of a source's requests, those behind `after`."""
         at = self._sources.one(source)
         version, _ = self._sources.rules.latest(source, CLEANING)
-        entries = self._raw.page(source, after, limit)
+        entries, further = self._raw.page(source, after, messages)
         counts: Counter[str] = Counter()
         examples: list[dict[str, Any]] = []
         chosen: list[tuple[Found, Accepted]] = []
@@ -103,18 +102,17 @@ class Recleaning:
                 examples += [{"event": found.original, **each} for each in _differences(found, made)]
         if chosen and not dry:
             self._correct(chosen, source, version)
-        last = entries[-1] if len(entries) == limit else None
         return {
             "requests": len(entries),
             **{name: counts[name] for name in ("corrected", "unchanged", "set_aside", "other_agreement")},
             "examples": examples[:EXAMPLES],
-            "after": [last.received, last.id] if last else None,
+            "after": list(further) if further else None,
         }
 
     def _found(self, entries: Iterable[Entry], version: int) -> list[Found]:
         """Every message with its event as of now; those that were erased are left out."""
-        slots = [(entry, at) for entry in entries if entry.request for at in range(len(entry.request.messages))]
-        originals = [entry.request.messages[at][0] for entry, at in slots if entry.request]
+        slots = [(entry, at) for entry in entries for at in range(len(entry.request.messages))]
+        originals = [entry.request.messages[at][0] for entry, at in slots]
         corrections = {
             identity: [self._correction_id(identity, each) for each in range(version, 0, -1)] for identity in originals
         }
@@ -159,7 +157,7 @@ class Recleaning:
         def work(within: Transaction) -> None:
             self._log.append(TRACKING, events, within)
             for found, whose, identity in moved:
-                self._raw.moved(found.entry.id, found.original, whose, identity, within)
+                self._raw.moved(found.entry, found.original, whose, identity, within)
 
         self._transactor.run(work)
 
@@ -199,7 +197,7 @@ class Recleaning:
     def received(self, request: str) -> dict[str, Any] | None:
         """{source, received, beside, messages: [{event, message}]} of a request."""
         entry = self._raw.find(request)
-        if entry is None or entry.request is None:
+        if entry is None:
             return None
         messages = [{"event": event, "message": message_of(text)} for event, text in entry.request.messages]
         shown = {"request": entry.id, "source": entry.source, "received": entry.received}
@@ -209,7 +207,7 @@ class Recleaning:
         """From a clean event to what was received: every value that the rules looked at, raw and clean."""
         known = self._log.find(TRACKING, [event]).get(event)
         entry = self._raw.find(known.correlation) if known else None
-        if known is None or entry is None or entry.request is None:
+        if known is None or entry is None:
             raise SamlaError("nothing is kept of how this event was received: too old, erased, or no such event")
         wanted = str(known.data.get("corrects", event))
         version, _ = self._sources.rules.latest(entry.source, CLEANING)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from services.collector.domain.intake import Accepted, SetAside
 from services.collector.domain.mending import Rule
 from services.collector.domain.quarantine import again
-from services.collector.domain.raw import Request
+from services.collector.domain.raw import Request, request_id
 from services.collector.domain.source import Source
 from services.collector.store import Chosen, Entry, QuarantineStore, SourceStore
 from services.collector.writer import Appender, Item
@@ -63,4 +63,4 @@ _GONE: Final = SetAside(0, "gone", "", "its source is gone, or it was erased", b
 
 
 def _item(entry: Entry, taken: Accepted) -> Item:
-    return Item(entry.source, entry.received, new_id(), taken, entry.kept or Request())
+    return Item(entry.source, entry.received, request_id(entry.received, new_id()), taken, entry.kept or Request())

@@ -10,12 +10,13 @@ from prometheus_client import Gauge
 
 from contracts.streams import TRACKING
 from services.collector.activity import ActivityStore
+from services.collector.connections import ConnectionStore
 from services.collector.domain import agreement as agreements
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.mending import checked as checked_rule
 from services.collector.domain.quarantine import Kept
 from services.collector.domain.source import Source
-from services.collector.raw import RawStore
+from services.collector.raw import Place, RawStore
 from services.collector.recleaning import Recleaning
 from services.collector.replaying import Replaying
 from services.collector.rulebook import KINDS, PLAN
@@ -50,9 +51,10 @@ class Stores:
         self.sources.setup()
         self.quarantine = QuarantineStore(runtime.db, runtime.keyring)
         self.quarantine.setup()
-        self.raw = RawStore(runtime.db, runtime.keyring)
+        self.raw = RawStore(runtime.db, runtime.keyring, runtime.log)
         self.raw.setup()
         self.activity = ActivityStore(runtime.db)
+        self.connections = ConnectionStore(runtime.db, runtime.keyring, self.sources)
         self.ringing: set[str] = set()
         appender = Appender(runtime.log, runtime.transactor, runtime.keyring, self.quarantine, self.raw)
         self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY)
@@ -107,6 +109,25 @@ class CollectorService(Service):
         now = self.runtime.clock.now_ms()
         until = now + int(overlap_hours * 3_600_000)
         return {"source": source, "write_key": self.store.sources.rotate(source, now, until), "old_until": until}
+
+    # Tools that send webhooks
+
+    @rpc(expected_exceptions=SamlaError)
+    def connect_source(
+        self, source: str, dialect: str, secret: str = "", document: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A tool may send webhooks for the source; `document`: a dialect of one's own, see domain.dialect."""
+        return self.store.connections.connect(source, dialect, secret, document, self.runtime.clock.now_ms())
+
+    @rpc(expected_exceptions=SamlaError)
+    def disconnect_source(self, source: str, dialect: str) -> None:
+        """The tool's webhooks are refused from now on (the edge looks every few seconds)."""
+        self.store.connections.disconnect(source, dialect)
+
+    @rpc
+    def connections(self) -> list[dict[str, Any]]:
+        """Which tools send for which sources, oldest first."""
+        return self.store.connections.all()
 
     # What a source's owner decides about its messages
 
@@ -166,11 +187,12 @@ class CollectorService(Service):
 
     @rpc(expected_exceptions=SamlaError)
     def reclean(
-        self, source: str, after: list[Any] | None = None, limit: int = 100, dry: bool = False
+        self, source: str, after: list[Any] | None = None, limit: int = 1_000, dry: bool = False
     ) -> dict[str, Any]:
         """Uses the cleaning rules of now on a page of older messages: appends corrections."""
-        at, identity = after or (0, "")
-        return self.store.recleaning.page(source, (int(at), str(identity)), max(1, min(limit, MOST_ROWS)), dry)
+        at, document = after or (0, "")
+        place = Place(int(at), str(document))
+        return self.store.recleaning.page(source, place, max(1, min(limit, MOST_ROWS)), dry)
 
     # Agreements
 

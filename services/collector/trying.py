@@ -50,8 +50,8 @@ class Trying:
         return learned((each.message for each in ready if isinstance(each.message, dict) and not each.rejected), mode)
 
     def _prepared(self, entry: Entry, at: int, source: Source) -> Prepared:
-        request = _request(entry)
-        return prepared(message_of(request.messages[at][1]), request.shared, source.rules._replace(plan=None))
+        text = entry.request.messages[at][1]
+        return prepared(message_of(text), entry.request.shared, source.rules._replace(plan=None))
 
     def test(self, source: str, kind: str, rule: object, messages: int) -> dict[str, Any]:
         """What rules would make of the last messages, without putting them in force."""
@@ -59,7 +59,7 @@ class Trying:
         rules = _with(at.rules, kind, rule)
         tried = _Tried(rules)
         for entry, number in self._raw.latest(source, messages):
-            request = _request(entry)
+            request = entry.request
             identity, text = request.messages[number]
             message = message_of(text)
             now, then = (
@@ -77,11 +77,6 @@ def _with(rules: Rules, kind: str, rule: object) -> Rules:
     if kind == PLAN:
         return rules._replace(plan=plan_of(0, rule) if rule else None)
     raise SamlaError(f"rules are {' or '.join(KINDS)}")
-
-
-def _request(entry: Entry) -> Received:
-    assert entry.request is not None, "RawStore.latest leaves out what cannot be opened"
-    return entry.request
 
 
 class _Tried:

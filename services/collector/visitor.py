@@ -24,7 +24,7 @@ KEY_BYTES: Final = 32
 Headers = Mapping[bytes, bytes]
 Find = Callable[[str | None], Awaitable[Source | Refused]]
 """Gives the source of a write key."""
-Serve = Callable[[Scope, Receive, Send, Find], Awaitable[None]]
+Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Visitors:

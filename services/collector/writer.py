@@ -135,13 +135,17 @@ class Appender:
         events = self._sealed(items)
         if not events:
             return []
-        raw = self._raw.documents(_received(items, events))
+        received = _received(items, events)
+        raw = self._raw.documents(received)
 
         def work(within: Transaction) -> list[Appended]:
             places = self._log.append(TRACKING, events, within)
             # A request that was sent again says nothing that is not kept.
             new = {item.correlation for item, place in zip(items, places, strict=True) if not place.duplicate}
-            self._raw.add([each for each in raw if each["_id"] in new], within)
+            kept = (
+                raw if len(new) == len(received) else self._raw.documents([each for each in received if each.id in new])
+            )
+            self._raw.add(kept, within)
             return places
 
         return self._transactor.run(work)
@@ -192,11 +196,11 @@ def _received(items: Sequence[Item], events: Sequence[NewEvent]) -> list[Entry]:
             found.setdefault(item.correlation, []).append((item, event))
     return [
         Entry(
-            correlation,
             of[0][0].source,
-            of[0][0].received,
             [event.subject for _, event in of],
-            received_of(of[0][0].request, [(event.id, item.message.raw) for item, event in of]),
+            received_of(
+                of[0][0].request, correlation, of[0][0].received, [(event.id, item.message.raw) for item, event in of]
+            ),
         )
         for correlation, of in found.items()
     ]

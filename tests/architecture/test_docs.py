@@ -67,7 +67,7 @@ def test_the_paths_that_the_readme_names_are_the_ones_that_are_taken():
     named = set(re.findall(r"/(?:beacon/|pixel/)?v1/[a-zA-Z_/]+|/sourceConfig|/example/WRITE_KEY", table))
     settings = f"{edge.PROJECTS}WRITE_KEY/settings"
     taken = {*edge.SINGLE, *edge.BATCH, *edge.PIXELS, edge.SDK_METRICS, settings, edge.SOURCE_CONFIG, edge.VISITOR}
-    taken.add(f"{edge.EXAMPLE}WRITE_KEY")
+    taken |= {f"{edge.EXAMPLE}WRITE_KEY", f"{edge.INBOUND}DIALECT/SOURCE"}
     assert named == taken
 
 

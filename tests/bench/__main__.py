@@ -28,7 +28,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import load
+from tests.bench import importing, load
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -174,6 +174,11 @@ class Bench:
         assert report["equal"], report
         self.note("rebuild", report["events"] / report["seconds"], "events/s", 15_000)
 
+    def importing(self) -> None:
+        """A large file, see tests/bench/importing.py."""
+        importing.measure(self.note, self.suite.home, self.suite.environment, self.port, self.key)
+        self.quiet()
+
     def memory(self) -> None:
         """Of each process, at the end."""
         for name, megabytes in self.suite.memory_mb().items():
@@ -228,6 +233,7 @@ def measure(only: str) -> list[Measured]:
                 "webhook": lambda: bench.latency(mix[BATCH_EVENTS + SINGLE_EVENTS :]),
                 "rebuild": bench.rebuild,
                 "memory": bench.memory,
+                "import": bench.importing,
             }
             for names, part in parts.items():
                 if any(name.startswith(only) or only.startswith(name) for name in names.split()):

@@ -300,7 +300,7 @@ LOOKED_FOR = [
 QUIETLY = dict(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 
 
-def fuzz(schema, base, examples, known=None):
+def fuzz(schema, base, examples, known=None, headers=None):
     """Every operation of a document, with what it allows and with what it does not, and of what is there where it is
     `known` by the name of its place in the path: operation -> statuses."""
     seen = {}
@@ -313,15 +313,15 @@ def fuzz(schema, base, examples, known=None):
             for more in [{}] + [{"path_parameters": there}] * bool(there):
                 # Not everything can be wrong: some operations take nothing.
                 with contextlib.suppress(Unsatisfiable):
-                    one(operation.as_strategy(generation_mode=mode, **more), examples, statuses, base)
+                    one(operation.as_strategy(generation_mode=mode, **more), examples, statuses, base, headers)
     return seen
 
 
-def one(cases, examples, statuses, base):
+def one(cases, examples, statuses, base, headers=None):
     @settings(max_examples=examples, **QUIETLY)
     @given(case=cases)
     def run(case):
-        response = case.call(base_url=base, timeout=30)
+        response = case.call(base_url=base, headers=headers, timeout=30)
         statuses.add(response.status_code)
         case.validate_response(response, checks=LOOKED_FOR)
 

@@ -13,6 +13,7 @@ REMEMBERED: Final = 10_000
 """User agents: there are many clients, but few kinds of them."""
 
 
+LONGEST_ADDRESS: Final = 64
 IPV4_KEPT: Final = 24
 IPV6_KEPT: Final = 48
 """Bits of an address that are left where it is truncated: a neighbourhood, not a household."""
@@ -71,8 +72,13 @@ def seen_by(context: dict[str, Any], sender: Sender) -> tuple[dict[str, Any], Ag
 
 def address(written: object, policy: str) -> str | None:
     """An IP address as the source's policy lets it be kept; None where it is not, or is none."""
-    if policy == "drop" or not isinstance(written, str):
+    if not written or policy == "drop" or not isinstance(written, str) or len(written) > LONGEST_ADDRESS:
         return None
+    return _address(written, policy)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _address(written: str, policy: str) -> str | None:
     try:
         found = ip_address(written.strip())
     except ValueError:

@@ -1,10 +1,11 @@
 """What a request said, as it was received: kept for a while, so that rules can be tried and used on it again."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
+import zstandard
 
 from services.collector.domain.client import Sender, address
 from services.collector.domain.decode import Batch, Message
@@ -26,12 +27,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Received(Request, frozen=True, kw_only=True):
     """A request with those of its messages that were taken in."""
 
+    id: str
+    """Its correlation id: events that it became have it too."""
+    received: int
+    """ms since 1970 UTC."""
     messages: list[tuple[str, msgspec.Raw]]
     """(id of the event that it became, the message as JSON)."""
-
-    def packed(self) -> bytes:
-        """To be sealed."""
-        return msgspec.json.encode(self)
 
 
 def request_of(intake: Intake) -> Request:
@@ -45,9 +46,11 @@ def request_of(intake: Intake) -> Request:
     )
 
 
-def received_of(request: Request, messages: Sequence[tuple[str, bytes]]) -> Received:
+def received_of(request: Request, identity: str, received: int, messages: Sequence[tuple[str, bytes]]) -> Received:
     """The request with its messages: (event id, JSON)."""
     return Received(
+        id=identity,
+        received=received,
         shared=request.shared,
         gpc=request.gpc,
         address=request.address,
@@ -56,9 +59,30 @@ def received_of(request: Request, messages: Sequence[tuple[str, bytes]]) -> Rece
     )
 
 
-def unpacked(sealed: bytes) -> Received:
+def packed(requests: Sequence[Received]) -> bytes:
+    """To be sealed: requests have much in common, and what is sealed cannot be compressed any more."""
+    return zstandard.ZstdCompressor().compress(msgspec.json.encode(requests))
+
+
+def unpacked(sealed: bytes) -> list[Received]:
     """What `packed` made."""
-    return msgspec.json.decode(sealed, type=Received)
+    return msgspec.json.decode(zstandard.ZstdDecompressor().decompress(sealed), type=list[Received])
+
+
+TIME_DIGITS: Final = 12
+
+
+def request_id(received: int, fresh: str) -> str:
+    """The correlation id of a request: the instant at which it came (ms), and of a random id what fits behind it."""
+    return f"{received:0{TIME_DIGITS}x}{fresh[TIME_DIGITS:]}"
+
+
+def received_at(request: str) -> int | None:
+    """When a request came, by its id; None where it is none."""
+    try:
+        return int(request[:TIME_DIGITS], 16)
+    except ValueError:
+        return None
 
 
 def message_of(raw: msgspec.Raw) -> Message:

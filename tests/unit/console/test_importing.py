@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import openpyxl
 import pyarrow
@@ -29,6 +32,8 @@ ROWS = [
     {"Kundnr": "008", "E-post": "bo@exempel.se", "Belopp": "-7,00", "Anteckning": "a,b\tc|d", "Datum": "2026-03-30"},
     {"Kundnr": "009", "E-post": "cilla@exempel.se", "Belopp": "12", "Anteckning": "", "Datum": "2026-03-31"},
 ]  # fmt: skip
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def written(rows, encoding, separator, line="\r\n", quoting=csv.QUOTE_MINIMAL):
@@ -509,3 +514,44 @@ def test_batches_are_bounded_in_bytes(tmp_path):
     door.take = lambda messages: sizes.append(len(json.dumps(messages))) or take(messages)
     send(((n, {"messageId": f"m{n}", "x": "y" * 30_000}, n) for n in range(1, 60)), door, Mark(tmp_path, b"y"))
     assert len(door.taken) == 59 and max(sizes) < 512_000
+
+
+SENDER = """
+import json, sys
+from pathlib import Path
+from services.console.importing.files import dialect_of, rows_of
+from services.console.importing.mapping import mapped, mappings_of
+from services.console.importing.sending import Mark, send
+
+class Door:
+    taken = 0
+
+    def take(self, messages):
+        self.taken += len(messages)
+        return []
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10
+
+path, mapping = Path(sys.argv[1]), mappings_of(json.loads(sys.argv[2]))
+door, mark, before = Door(), Mark(path.parent, b"x"), peak()
+send(mapped(mapping, rows_of(path, dialect_of(path))), door, mark)
+print(door.taken, peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell the peak of a process")
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """200,000 rows are read, mapped and sent; what is held at once stays the same."""
+    path = tmp_path / "big.csv"
+    with path.open("w", encoding="utf-16") as file:
+        file.write("Kundnr;Ordernr;Datum;Belopp;Anteckning\n")
+        file.writelines(f"{n % 9_000};{n};2026-01-{n % 28 + 1:02};{n % 900},50;{'ö' * 40}\n" for n in range(200_000))
+    mapping = {
+        "type": "track", "event": "e", "time": {"column": "Datum"}, "id": ["Ordernr"],
+        "columns": {"Kundnr": "userId", "Belopp": {"to": "properties.revenue", "as": "number", "decimal": ","}},
+    }  # fmt: skip
+    arguments = [sys.executable, "-c", SENDER, str(path), json.dumps(mapping)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=ROOT)
+    taken, grown = map(int, done.stdout.split())
+    assert taken == 200_000 and grown < 60 << 20
