@@ -125,6 +125,33 @@ def source_rotate(
     show.record(ask("collector", "rotate_key", source, overlap_hours), as_json)
 
 
+@source.command("connect")
+def source_connect(
+    source: str,
+    dialect: Annotated[str, typer.Argument(help="shopify, stripe, mailchimp, typeform, or the name of --own")],
+    secret: Annotated[str, typer.Option(help="That the tool signs with, or @FILE; one is made where left out.")] = "",
+    own: Annotated[str, typer.Option(help="A dialect of your own: JSON, or @FILE; see docs/inbound.md")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Takes a tool's webhooks for the source; prints the address to give to the tool."""
+    given = Path(secret[1:]).read_text().strip() if secret.startswith("@") else secret
+    made = ask("collector", "connect_source", source, dialect, given, _json_argument(own) if own else None)
+    shown = {"source": source, "dialect": dialect, "url": Settings.from_env().collector_url.rstrip("/") + made["path"]}
+    show.record(shown if given else {**shown, "secret": made["secret"]}, as_json)
+
+
+@source.command("disconnect")
+def source_disconnect(source: str, dialect: str) -> None:
+    """From now on the tool's webhooks are refused."""
+    ask("collector", "disconnect_source", source, dialect)
+
+
+@source.command("connections")
+def source_connections(as_json: AsJson = False) -> None:
+    """Which tools send for which sources."""
+    show.table(ask("collector", "connections"), ["source", "dialect", "own", "since"], as_json)
+
+
 @source.command("rules")
 def source_rules(source: str) -> None:
     """Its cleaning rules, tracking plan and agreement, as they are in force."""
