@@ -14,6 +14,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, eventually
 
 ROWS = int(os.environ.get("BENCH_IMPORT_ROWS", "1000000"))
+"""Of the file; BENCH_IMPORT_ROWS says otherwise."""
 AT_THE_DOOR = min(ROWS, 100_000)
 """Rows that go through the real door."""
 PEOPLE = 20_000
