@@ -190,8 +190,8 @@ def messages_of(
 def mapped(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Iterator[Mapped]:
     """What a file's rows (files.rows_of) become, for sending.send."""
     for number, (row, at) in enumerate(rows, 1):
-        made = messages_of(mappings, row, number)
-        yield from ((number, message, at) for message in made or [None])
+        made: Sequence[Message | None] = messages_of(mappings, row, number) or [None]
+        yield from ((number, message, at) for message in made)
 
 
 def _nobody_listens(column: str) -> None:
@@ -268,9 +268,10 @@ def _clean(value: Any, clean: Clean | None, name: str, unread: Told) -> Any:
 def _cleaner(column: str | Column) -> Clean | None:
     if isinstance(column, str):
         return None
-    short = {"text": [], "number": [{"number": {"decimal": column.decimal}}], "boolean": ["boolean"]}[column.as_]
-    more = column.clean if isinstance(column.clean, list) else [] if column.clean is None else [column.clean]
-    return _remembering(compiled([*short, *more])) if short or more else None
+    short: dict[str, list[Any]] = {"number": [{"number": {"decimal": column.decimal}}], "boolean": ["boolean"]}
+    more: list[Any] = column.clean if isinstance(column.clean, list) else [column.clean]
+    steps = [*short.get(column.as_, []), *(each for each in more if each is not None)]
+    return _remembering(compiled(steps)) if steps else None
 
 
 def _remembering(clean: Clean) -> Clean:

@@ -19,6 +19,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 REQUIRED: Final = {"track": ("event",), "group": ("groupId",), "alias": ("previousId", "userId")}
 OBJECTS: Final = ("context", "properties", "traits")
 SHOWN: Final = 5
+MOST_IDS: Final = 1_000_000
+"""Message ids that are remembered."""
 
 
 class Trial(NamedTuple):
@@ -35,23 +37,28 @@ class Trial(NamedTuple):
     """Column -> cells that could not be cleaned, and stay as they are written."""
     absent: list[str]
     """Columns of the mapping that no row has."""
+    repeated: int
+    """Messages with the id of an earlier one, which are its duplicates: `id` does not tell rows apart."""
     sample: list[Message]
 
 
 def trial(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Trial:
     """Tries the mappings on rows."""
-    unread, reasons, names = Counter[str](), Counter[str](), set[str]()
-    number = count = 0
+    unread, reasons, names, ids = Counter[str](), Counter[str](), set[str](), set[str]()
+    number = count = repeated = 0
     sample: list[Message] = []
     for number, (row, _) in enumerate(rows, 1):
         names.update(row)
         made = messages_of(mappings, row, number, lambda name: unread.update([name]))
         count += len(made)
         reasons.update(why for why in map(problem_of, made) if why)
+        repeated += sum(each["messageId"] in ids for each in made)
+        if len(ids) < MOST_IDS:
+            ids.update(each["messageId"] for each in made)
         sample += made[: SHOWN - len(sample)]
     aside = sum(reasons.values())
     absent = sorted(set(_columns(mappings)) - names) if number else []
-    return Trial(number, count, count - aside, aside, dict(reasons), dict(unread), absent, sample)
+    return Trial(number, count, count - aside, aside, dict(reasons), dict(unread), absent, repeated, sample)
 
 
 def _columns(mappings: Sequence[Mapping_]) -> Iterable[str]:

@@ -52,4 +52,12 @@ def test_a_trial_counts_what_would_come_of_it():
     found = trial(mappings, ((row, 0) for row in rows))
     assert (found.rows, found.messages, found.accepted, found.set_aside) == (3, 3, 2, 1)
     assert (found.reasons, found.unread, found.absent) == ({"no_identifier": 1}, {"p": 1}, ["gone"])
+    assert found.repeated == 0
     assert [each["traits"] for each in found.sample[:2]] == [{"phone": "+46701740605"}, {"phone": "no"}]
+
+
+def test_ids_that_do_not_tell_rows_apart_are_told():
+    """An order of several rows, say: the door would take the first of them."""
+    mappings = mappings_of({"type": "track", "event": "e", "columns": {"u": "userId"}, "id": ["order"]})
+    rows = [{"u": "1", "order": order} for order in ("A", "A", "B", "A")]
+    assert trial(mappings, ((row, 0) for row in rows)).repeated == 2
