@@ -20,7 +20,7 @@ NAMES: Final[tuple[tuple[str, str, str], ...]] = (
     (r"(device|visitor|anonymous|cookie) ?id", "who", "anonymousId"),
     (r"e ?(mail|post)( ?adress| ?address)?|mail", "who", "traits.email"),
     (r"(tele)?(phone|fon)( ?number| ?nummer)?|(mobil|cell)(e|nummer|telefon| ?phone)?|tel", "phone", "traits.phone"),
-    (r"(crm|contact|lead|account|salesforce|hubspot|kontakt) ?(id|nr|nummer|no)", "external", ""),
+    (r"(crm|contact|lead|account|record|salesforce|hubspot|kontakt) ?(id|nr|nummer|no)", "external", ""),
     (r"(response|respondent|submission|svars?) ?(id|nr|nummer|no)", "response", "properties.response_id"),
     (r"(first|given) ?name|förnamn", "trait", "traits.firstName"),
     (r"(last|sur|family) ?name|efternamn", "trait", "traits.lastName"),
@@ -29,7 +29,7 @@ NAMES: Final[tuple[tuple[str, str, str], ...]] = (
     (r"country( ?code)?|land(skod)?", "country", "traits.country"),
     (r"(preferred )?language|språk", "language", "traits.language"),
     (r"city|town|stad|ort|postort", "trait", "traits.city"),
-    (r"(amount|total|revenue|sum|belopp|summa|pris)( \(.*\))?", "money", "properties.revenue"),
+    (r"(amount|total|revenue|sum|belopp|summa|pris)", "money", "properties.revenue"),
     (r"currency( ?code)?|valuta", "currency", "properties.currency"),
     (rf"(order|invoice|receipt|faktura|kvitto)s? ?{ID}", "order", "properties.order_id"),
     (rf"(order )?(line|rad) ?{ID}?", "line", "properties.line"),
@@ -37,12 +37,15 @@ NAMES: Final[tuple[tuple[str, str, str], ...]] = (
     (r"(product|article|item)( ?name)?|produkt|artikel(namn)?|benämning", "other", "properties.product"),
     (r"quantity|qty|antal", "other", "properties.quantity"),
     (r"event( ?name)?|händelse|activity|aktivitet", "event", "event"),
-    (r"(last )?(updated|modified)( ?(at|on|date))?|uppdaterad|ändrad|export(ed|erad)?( ?(at|date))?", "updated", ""),
-    (r"created( ?(at|on|date))?|registered|sign ?up( ?date)?|skapad|registrerad|medlem sedan", "created", ""),
+    (r"(last )?(updated|modified|changed)( ?(at|on|date))?|uppdaterad|ändrad|export(ed)?( ?(at|date))?", "updated", ""),
+    (r"created?( ?(at|on|date))?|registered|sign ?up( ?date)?|skapad|registrerad|medlem sedan", "created", ""),
     (r"(.* )?(date|time|datum|tid|timestamp|when)( .*)?|(order|svars|köp|faktura)(datum|tid)", "time", ""),
+    (r"(answered|submitted|completed|occurred|besvarad|inskickad)( ?(at|on))?", "time", ""),
     (r".*(opt ?out|unsubscribe|avregistrera|avanmäl).*", "refusal", ""),
-    (r".*(newsletter|nyhetsbrev|opt ?in|samtycke|consent|marketing ok|utskick|permission).*", "consent", ""),
-    (r".*(\bnps\b|csat|\brating|\bbetyg|nöjdhet|satisf|\bstars?\b|recommend|rekommendera).*", "rating", ""),
+    (r".*(newsletter|nyhetsbrev|opt ?in|samtycke|consent|accepts .*|marketing ok|utskick|permission).*", "consent", ""),
+    (r"(how|what|why|which|would|do you|are you|hur|vad|varför|vilke[nt]|skulle|är du) .+", "rating", ""),
+    (r"(?!.*(member|lead|credit|seller)).*(\bnps\b|csat|\brating|\bbetyg|nöjd|satisf|\bstars?\b).*", "rating", ""),
+    (r".*(recommend|rekommendera).*", "rating", ""),
     (r".*(feedback|synpunkt|\bsvar\b|\banswer\b).*", "answer", ""),
     (r".*(comment|kommentar|review|omdöme).*", "said", ""),
 )  # fmt: skip
@@ -58,7 +61,7 @@ FORMATS: Final = (
             "%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y",
             "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d %b %Y", "%d %B %Y",
         )
-        for time in ("", " %H:%M", " %H:%M:%S", " %H.%M", " %I:%M %p", " %I:%M:%S %p")
+        for time in ("", " %H:%M", " %H:%M:%S", " %H:%M:%S %z", " %H.%M", " %I:%M %p", " %I:%M:%S %p")
     ),
     "%Y%m%d", "%y%m%d",
 )  # fmt: skip
@@ -67,6 +70,9 @@ LANGUAGES: Final = ("sv", "en", "de", "nb", "da", "fi", "fr", "es", "nl")
 SPOKEN: Final = re.compile(r"(\w+ )?\d{1,2}\.? (de )?[^\W\d]{3,}\.?,? (de )?\d{4}.*|[^\W\d]{3,}\.? \d{1,2},? \d{4}.*")
 DATED: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 MOST_SPOKEN: Final = 20
+NEARLY_ALL: Final = 0.9
+"""Real columns have a date or two that nobody can read."""
+SOME: Final = 5
 EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 PHONE: Final = re.compile(r"(\+|0)[\d\s()/\u00a0.-]{6,18}\d")
 REGIONS: Final = ("SE", "GB", "US", "DE", "FR", "NL", "NO", "DK", "FI")
@@ -123,9 +129,10 @@ def _or_empty(value: Any) -> Any:
 
 
 def _plain(name: str) -> str:
-    """`firstName`, `first_name` and `First-Name` as `first name`."""
+    """`firstName`, `first_name` and `First-Name (*)` as `first name`."""
     apart = re.sub(r"(?<=[a-zåäö])(?=[A-ZÅÄÖ])", " ", name)
-    return " ".join(re.split(r"[\s_\-.:]+", apart.lower())).strip()
+    bare = re.sub(r"(?<=.)\([^)]*\)\s*$", "", apart.lower())
+    return " ".join(re.split(r"[\s_\-.:]+", bare)).strip()
 
 
 def slug(name: str) -> str:
@@ -375,9 +382,11 @@ def _is_number(text: str, region: str | None) -> bool:
 
 
 def _dated(role: str, name: str, place: str, cells: Cells, swedish: bool) -> Found | None:
-    """A column of dates; None where no form fits all of them."""
-    forms = [each for each in FORMATS if cells and all(_fits(cell, each) for cell in cells)]
-    if forms:
+    """A column of dates; None where no form fits nearly all of them. The one that fits the most does."""
+    fitting = {each: sum(_fits(cell, each) for cell in cells) for each in FORMATS if _fits_some(cells, each)}
+    most = max(fitting.values(), default=0)
+    if most and most >= NEARLY_ALL * len(cells):
+        forms = [each for each, count in fitting.items() if count == most]
         form, note = _day_or_month_first(name, forms)
         options = {} if form == "iso" else {"format": form}
     elif language := _spoken(cells):
@@ -401,6 +410,10 @@ def _day_or_month_first(name: str, forms: Sequence[str]) -> tuple[str, str]:
         return first, ""
     form, which = (turned, "month") if "%p" in first else (first, "day")
     return form, f"{name}: day or month first? Nothing in it says; {which} first is assumed"
+
+
+def _fits_some(cells: Cells, form: str) -> bool:
+    return any(_fits(cell, form) for cell in cells[:SOME])
 
 
 def _fits(cell: str, form: str) -> bool:

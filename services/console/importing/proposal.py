@@ -19,6 +19,7 @@ NOTES: Final = {
     "zone": "times that do not say where they are from are read as UTC; see time.zone",
     "questions": "a question is what its column is called; say it in full in properties.question",
 }
+MUCH: Final = 3
 ANSWERS: Final = ("rating", "answer", "said")
 
 
@@ -53,7 +54,10 @@ def _known(mapping: Made) -> bool:
 def _survey(columns: Columns) -> list[Made]:
     answers = _of(columns, *ANSWERS)
     time = _time(columns, "time", "created", "updated")
-    beside = _places(_of(columns, "other", "response"), "properties")
+    about = _of(columns, "trait", "consent")
+    # What else stands in a file that tells much of people is about them, and not about their answers.
+    of_people = _of(columns, "other") if len(about) >= MUCH else []
+    beside = _places(_of(columns, "response", *(() if of_people else ("other",))), "properties")
     once = {"id": [each.name for each in _of(columns, "response")]} if _of(columns, "response") else {}
     made = [
         {
@@ -64,9 +68,8 @@ def _survey(columns: Columns) -> list[Made]:
         }
         for each in answers
     ]  # fmt: skip
-    about = _of(columns, "trait", "consent")
     if about:
-        made.append({"type": "identify", **_who(columns, _places(about, "traits")), **time, **once})
+        made.append({"type": "identify", **_who(columns, _places([*about, *of_people], "traits")), **time, **once})
     made[0]["notes"] = [NOTES["questions"], *_zone_note(columns, time)]
     return made
 

@@ -386,6 +386,32 @@ def test_a_date_that_can_be_read_in_two_ways_says_so():
     assert both["set"] == {"properties.currency": "EUR"}
 
 
+def test_a_few_dates_that_nobody_can_read_do_not_hide_the_others():
+    """Nor does one of them turn day and month round."""
+    days = [f"{n % 12 + 1:02}/{n % 28 + 1:02}/2026" for n in range(40)]
+    time = "order id;customer id;total;order date\n"
+    rows = "".join(f"{n};7;5;{day}\n" for n, day in enumerate([*days, "last week"]))
+    assert proposal_of(time + rows)["time"]["format"] == "%m/%d/%Y"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("Timestamp;How satisfied were you;What should we change;Email Address\n3/14/2026 10:22:11;4;More;a@b.com",
+         ["Survey Answered", "Survey Answered"]),
+        ("Email Address;First Name;MEMBER_RATING;OPTIN_TIME\na@b.com;Ann;4;2020-01-02 10:00:00", ["identify"]),
+        ("Kundnr;Förnamn;Ort;NPS;Bransch;Samtycke\n7;Ann;Lund;9;Handel;Ja", ["Survey Answered", "identify"]),
+        ("id;Created (UTC);Amount;Currency;Customer ID\nch_1;2026-03-01 10:22;12,50;sek;cus_1", ["Order Completed"]),
+        ("Anonymous ID;Event;Time;url\nx1;Signed Up;2026-01-02 10:00;/a", ["track"]),
+        ("customer id;Total;Order date;City\n7;5;2026-01-02;Lund", ["Order Completed", "identify"]),
+    ],
+)  # fmt: skip
+def test_exports_of_well_known_tools_are_told(text, kinds):
+    """A form's, a newsletter's, a CRM's with a score, a payment provider's, a tracker's, a shop's."""
+    made = proposal_of(text)
+    assert [each.get("event", each["type"]) for each in (made if isinstance(made, list) else [made])] == kinds
+
+
 def test_an_order_of_several_rows_is_not_one_message():
     """Its number alone would make its second row a duplicate of the first."""
     lines = "Ordernr;Artikelnr;Belopp;Kundnr;Datum\n1;A;5;7;2026-01-02\n1;B;6;7;2026-01-02\n"
