@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import openpyxl
 import pytest
+from typer.testing import CliRunner
 
+from services.console.cli import app
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import Column, Mapping_, Time, mapped, mappings_of
 from services.console.importing.proposal import proposed
@@ -82,3 +84,14 @@ def test_the_page_tells_every_key_of_a_mapping():
     keys = set(re.findall(r"^\| `(\w+)`", PAGE, re.MULTILINE))
     of_structs = {field.encode_name for kind in (Mapping_, Column, Time) for field in msgspec.structs.fields(kind)}
     assert keys == of_structs - {"nth"}
+
+
+def test_the_command_shows_and_counts_what_would_come_of_it(tmp_path, monkeypatch):
+    """On a terminal side by side, as JSON with the messages; of so many rows as one likes."""
+    monkeypatch.setenv("SAMLA_HOME", str(tmp_path))
+    command = ["import", str(FOLDER / "survey.csv"), "--mapping", f"@{FOLDER / 'survey.json'}", "--dry-run"]
+    shown_ = CliRunner().invoke(app, command).output
+    assert "properties.question" in shown_ and re.search(r"accepted +4", shown_)
+    counted = json.loads(CliRunner().invoke(app, [*command, "--json", "--rows", "1"]).output)
+    assert (counted["rows"], counted["messages"], counted["accepted"], len(counted["sample"])) == (1, 3, 3, 3)
+    assert not list(tmp_path.iterdir())
