@@ -134,7 +134,10 @@ def source_connect(
     as_json: AsJson = False,
 ) -> None:
     """Takes a tool's webhooks for the source; prints the address to give to the tool."""
-    given = Path(secret[1:]).read_text().strip() if secret.startswith("@") else secret
+    try:
+        given = Path(secret[1:]).read_text().strip() if secret.startswith("@") else secret
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {secret[1:]}: {error.strerror}") from error
     made = ask("collector", "connect_source", source, dialect, given, _json_argument(own) if own else None)
     shown = {"source": source, "dialect": dialect, "url": Settings.from_env().collector_url.rstrip("/") + made["path"]}
     show.record(shown if given else {**shown, "secret": made["secret"]}, as_json)
