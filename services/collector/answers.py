@@ -1,5 +1,6 @@
 """Requests in, answers out: the few lines of ASGI that the door needs."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
 from math import ceil
@@ -12,6 +13,9 @@ from services.collector.domain import decode
 from services.collector.domain.decode import Refused
 
 RETRY_SECONDS: Final = 2.0
+BODY_SECONDS: Final = 20.0
+"""A phone on a bad line sends 512 kB in that time."""
+MOST_READING_BYTES: Final = 256_000_000
 REQUESTS: Final = Counter("samla_collector_requests_total", "Requests by answer", ["status"])
 
 Scope = Mapping[str, Any]
@@ -31,19 +35,49 @@ JSON: Final = (b"content-type", b"application/json")
 
 
 async def body_of(scope: Scope, receive: Receive) -> bytes | Refused:
-    """The whole body, never more of it than may be."""
-    chunks, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
+    """The whole body: never more of it than may be, and not for longer than a slow line takes."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body if len(body) <= decode.BIGGEST_BODY else _TOO_LARGE
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _BODIES.rest_of(message, receive)
+    except TimeoutError:
+        return Refused(408, "too_slow", f"a request's body must come within {BODY_SECONDS:g} s")
+
+
+_TOO_LARGE: Final = Refused(400, "too_large", f"a request may hold {decode.BIGGEST_BODY} bytes")
+_OVERLOADED: Final = Refused(503, "overloaded", "too much is being read; send it again soon")
+
+
+class Bodies:
+    """Bodies that come piece by piece, and what they may hold in memory all together."""
+
+    def __init__(self, most: int = MOST_READING_BYTES) -> None:
+        self.left = most
+
+    async def rest_of(self, message: Mapping[str, Any], receive: Receive) -> bytes | Refused:
+        """The body of which this is the first piece."""
+        body = bytearray()
+        try:
+            while message["type"] == "http.request":
+                chunk = message.get("body", b"")
+                body += chunk
+                self.left -= len(chunk)
+                if len(body) > decode.BIGGEST_BODY:
+                    return _TOO_LARGE
+                if self.left < 0:
+                    return _OVERLOADED
+                if not message.get("more_body"):
+                    return bytes(body)
+                message = await receive()
             return Refused(400, "cut_off", "the connection was closed in the middle of the body")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > decode.BIGGEST_BODY:
-            return Refused(400, "too_large", f"a request may hold {decode.BIGGEST_BODY} bytes")
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            self.left += len(body)
+
+
+_BODIES: Final = Bodies()
 
 
 async def refuse(send: Send, refused: Refused) -> None:

@@ -5,6 +5,7 @@ client must be told is in contracts/collector.py; which paths there are, below.
 """
 
 import asyncio
+import resource
 import signal
 import sys
 import threading
@@ -35,6 +36,7 @@ from services.collector.domain.raw import request_id
 from services.collector.domain.source import Limits, Source
 from services.collector.example_page import EXAMPLE
 from services.collector.inbound import Inbound
+from services.collector.patience import PatientProtocol
 from services.collector.raw import RawStore
 from services.collector.sources import SourceTable
 from services.collector.store import QuarantineStore, SourceStore
@@ -423,13 +425,14 @@ def main() -> int:
         return 2
     logs.configure(settings, "edge")
     sys.setswitchinterval(SWITCH_SECONDS)
+    _allow_connections()
     edge = Edge(settings)
     config = uvicorn.Config(
         edge,
         host=settings.bind,
         port=settings.collector_port,
         loop="uvloop",
-        http="httptools",
+        http=PatientProtocol,
         ws="none",
         access_log=False,
         log_config=None,
@@ -440,6 +443,12 @@ def main() -> int:
     )
     uvicorn.Server(config).run()
     return 1 if edge.failed else 0
+
+
+def _allow_connections() -> None:
+    """As many as the system lets a process have: each is a file."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":
