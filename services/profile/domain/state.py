@@ -23,7 +23,17 @@ OPINIONS: Final = frozenset(
 )
 """Events that say what somebody thinks."""
 OPINION_KEYS: Final = ("question", "survey_id", "survey", "product_id", "product")
-OPINION_FIELDS: Final = ("answer", "rating", "score", "scale", "review_body", "comment", "question", "survey", "product_id")
+OPINION_FIELDS: Final = (
+    "answer",
+    "rating",
+    "score",
+    "scale",
+    "review_body",
+    "comment",
+    "question",
+    "survey",
+    "product_id",
+)
 MONEY: Final = ("revenue", "total", "value", "amount")
 """Where an event says what it was worth; the first that is there counts."""
 MOST_MINOR: Final = 10**15
