@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
+from functools import cache
 from math import ceil
 from typing import Any, Final
 
@@ -122,9 +123,14 @@ def for_page(scope: Scope, send: Send, allowed: Callable[[], Container[str]]) ->
     return sending
 
 
+@cache
+def _counter(status: int) -> Any:
+    return REQUESTS.labels(str(status))
+
+
 async def plain(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:
     """One answer, counted."""
-    REQUESTS.labels(str(status)).inc()
+    _counter(status).inc()
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*(headers or [JSON]), length, *CORS]})
     await send({"type": "http.response.body", "body": body})

@@ -5,12 +5,14 @@ client must be told is in contracts/collector.py; which paths there are, below.
 """
 
 import asyncio
+import gc
 import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from typing import Final
 from urllib.parse import parse_qsl
@@ -106,6 +108,8 @@ class Edge:
         self._sources = SourceTable(lambda: sources.by_key(runtime.clock.now_ms()))
         self._inbound.open(ConnectionStore(runtime.db, runtime.keyring, sources))
         self._runtime = runtime
+        # What is there by now stays: it need not be gone through again and again for garbage.
+        gc.freeze()
         logger.info("open", port=self._settings.collector_port)
         return None
 
@@ -280,6 +284,8 @@ class Edge:
             except PyMongoError:
                 if not table.ready:
                     return _UNAVAILABLE
+        elif table.refresh_soon(write_key):
+            self._loop.run_in_executor(None, _quietly, table.refresh, write_key)
         source = table.known(write_key)
         if source is None:
             return Refused(401, "unknown_write_key", "no source has this write key; see `samla source create`")
@@ -385,6 +391,12 @@ def decoded(
 
 _STATUS: Final = {Outcome.DURABLE: 200, Outcome.UNAVAILABLE: 503, Outcome.FAILED: 500}
 _UNAVAILABLE: Final = Refused(503, "unavailable", "nothing was taken in; send it again soon")
+
+
+def _quietly(refresh: Callable[[str], None], write_key: str) -> None:
+    """Where MongoDB is away the table is used as it was."""
+    with suppress(PyMongoError):
+        refresh(write_key)
 
 
 def _settle(group: list[tuple[Work, Outcome]]) -> None:

@@ -16,20 +16,29 @@ class PatientProtocol(HttpToolsProtocol):
     """uvicorn's, with an end to its patience."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _within_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head is waited for."""
         super().connection_made(transport)
         self._wait()
 
+    def data_received(self, data: bytes) -> None:
+        """Most heads come whole, and nothing has to be waited for."""
+        super().data_received(data)
+        if self._within_head and self._waiting is None:
+            self._wait()
+
     def on_message_begin(self) -> None:
         """A head has begun."""
+        self._within_head = True
         super().on_message_begin()
-        self._wait()
 
     def on_headers_complete(self) -> None:
         """It is there."""
-        self._stop_waiting()
+        self._within_head = False
+        if self._waiting is not None:
+            self._stop_waiting()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -38,7 +47,6 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._stop_waiting()
         self._waiting = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _stop_waiting(self) -> None:

@@ -10,6 +10,8 @@ from services.collector.store import hashed
 
 FRESH_SECONDS: Final = 5.0
 """How soon a source that was disabled is refused; how long a key that nobody has is not looked for again."""
+STALE_SECONDS: Final = 8.0
+"""Within this time a table that is no longer fresh is used while it is read again."""
 MOST_UNKNOWN: Final = 10_000
 
 
@@ -20,6 +22,9 @@ class SourceTable:
         self._load = load
         self._now = now
         self._by_key: dict[str, Source] = {}
+        self._found: dict[str, Source] = {}
+        """Keys that were sent, so that they are hashed once a reading."""
+        self._refreshing = False
         self._unknown: dict[str, float] = {}
         self.origins: frozenset[str] = frozenset()
         """Of all sources: whose pages may send cookies."""
@@ -32,26 +37,43 @@ class SourceTable:
         return self._loaded > float("-inf")
 
     def stale(self, write_key: str) -> bool:
-        """Whether the table must be read again before answering about this key: now and then, and for a key
-        that it does not hold, which may have been made a moment ago."""
+        """Whether the table must be read again before answering about this key: where nobody has for a while, and for
+        a key that it does not hold, which may have been made a moment ago."""
         now = self._now()
-        if now - self._loaded > FRESH_SECONDS:
+        if now - self._loaded > STALE_SECONDS:
             return True
         return self.known(write_key) is None and now - self._unknown.get(write_key, float("-inf")) > FRESH_SECONDS
 
     def known(self, write_key: str) -> Source | None:
         """The source of a write key."""
-        return self._by_key.get(hashed(write_key))
+        found = self._found.get(write_key)
+        if found is None and (found := self._by_key.get(hashed(write_key))) is not None:
+            self._found[write_key] = found
+        return found
+
+    def refresh_soon(self, write_key: str) -> bool:
+        """Whether to read the table beside answering: it is old, and nobody reads it yet. Who is told so must."""
+        if self._refreshing or self._now() - self._loaded <= FRESH_SECONDS or self.known(write_key) is None:
+            return False
+        self._refreshing = True
+        return True
 
     def refresh(self, write_key: str) -> None:
         """Reads the table. One at a time: who has waited for a reading that began later needs none of its own."""
         asked = self._now()
         with self._lock:
-            if self._loaded < asked:
-                began = self._now()
-                self._by_key, self._loaded = self._load(), began
-                self.origins = frozenset(each for source in self._by_key.values() for each in source.origins)
-                if len(self._unknown) > MOST_UNKNOWN:
-                    self._unknown.clear()
+            try:
+                if self._loaded < asked:
+                    self._read()
+            finally:
+                self._refreshing = False
             if self.known(write_key) is None:
                 self._unknown[write_key] = self._now()
+
+    def _read(self) -> None:
+        began = self._now()
+        self._by_key, self._loaded = self._load(), began
+        self._found = {}
+        self.origins = frozenset(each for source in self._by_key.values() for each in source.origins)
+        if len(self._unknown) > MOST_UNKNOWN:
+            self._unknown.clear()
