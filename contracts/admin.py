@@ -99,6 +99,9 @@ class SourceChanges(Schema):
     alarm = _whole(0, 1_000_000, "quarantined in an hour: too many; 0: never", strict=True)
     raw_days = _whole(0, 3_650, "messages are kept as received; 0: not at all", strict=True)
     size = _whole(1_024, 1 << 25, "bytes that one message may hold", strict=True)
+    origins = fields.List(_text(300), metadata={"description": "whose pages may use the visitor's cookie"})
+    cookie_days = _whole(0, 3_650, "how long a visitor's cookie is kept; 0: none is given", strict=True)
+    cookie_gpc = _text(20, "what Sec-GPC means for it: ignore or refuse")
 
 
 class Overlap(Schema):
@@ -113,6 +116,100 @@ class KeyRotated(Schema):
     source = fields.String(required=True)
     write_key = fields.String(required=True)
     old_until = _moment("the keys before it are good until then")
+
+
+class Rules(Schema):
+    """A source's rules in force."""
+
+    cleaning = fields.Dict(required=True, metadata={"description": "{version, rule}"})
+    plan = fields.Dict(required=True, metadata={"description": "{version, rule}"})
+    agreement = fields.Dict(required=True, allow_none=True)
+
+
+class RuleQuery(Schema):
+    """Which of them."""
+
+    version = _whole(1, 1_000_000, required=True)
+
+
+class Rule(Schema):
+    """Rules that were in force once."""
+
+    rule = fields.Dict(required=True)
+
+
+class NewRule(Schema):
+    """Rules, to be tried on the last messages."""
+
+    rule = fields.Dict(required=True, metadata={"description": "cleaning rules, or a tracking plan"})
+    messages = _whole(1, 20_000, "the last of them, on which it is tried", load_default=1_000, strict=True)
+
+
+class RuleMeant(NewRule):
+    """Rules, to be in force where nothing would be set aside that is taken in now, or where that is meant."""
+
+    meant = fields.Boolean(load_default=False)
+
+
+class Learning(Schema):
+    """From what a plan is learned."""
+
+    messages = _whole(1, 20_000, load_default=1_000, strict=True)
+    mode = _text(20, "of the plan", load_default="warn")
+
+
+class Plan(Schema):
+    """A plan that the last messages fit; it is not in force."""
+
+    plan = fields.Dict(required=True)
+
+
+class Violation(Schema):
+    """What was not as the plan says."""
+
+    event = fields.String(required=True, allow_none=True)
+    path = fields.String(required=True)
+    rule = fields.String(required=True)
+    count = fields.Integer(required=True)
+    first = fields.Integer(required=True)
+    last = fields.Integer(required=True)
+    examples = fields.List(fields.String(), required=True, metadata={"description": "requests: see /received"})
+
+
+class Recleaning(Schema):
+    """A page of older messages, on which the rules of now are used; go on behind the answer's `after`."""
+
+    after = fields.Tuple((fields.Integer(strict=True), fields.String()), allow_none=True)
+    limit = _limit(100)
+    dry = fields.Boolean(load_default=False, metadata={"description": "only says what would come of it"})
+
+
+class Received(Schema):
+    """A request as it was received."""
+
+    request = fields.String(required=True)
+    source = fields.String(required=True)
+    received = _moment()
+    beside = fields.Dict(required=True)
+    messages = fields.List(fields.Dict(), required=True)
+
+
+class NewAgreement(Schema):
+    """An agreement with a partner, or a licence of a supplier."""
+
+    party = fields.String(required=True, validate=validate.OneOf(PARTIES[1:]))
+    partner = _text(200, required=True)
+    purposes = fields.List(_text(64), required=True)
+    # `fields` is marshmallow's word.
+    fields_ = fields.List(_text(200), required=True, data_key="fields", attribute="fields")
+    since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+    until = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+
+
+class Signing(Schema):
+    """Under which agreement a source sends."""
+
+    agreement = _text(64, required=True)
 
 
 # Quarantine
@@ -468,6 +565,7 @@ class ImportTried(Schema):
     reasons = fields.Dict(values=fields.Integer(), metadata={"description": "why messages would be set aside"})
     unread = fields.Dict(values=fields.Integer(), metadata={"description": "column -> cells that could not be read"})
     absent = fields.List(fields.String(), metadata={"description": "columns of the mapping that no row has"})
+    repeated = fields.Integer(metadata={"description": "messages with the id of an earlier one: its duplicates"})
     sample = fields.List(fields.Dict(), metadata={"description": "the first messages"})
 
 

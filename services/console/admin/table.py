@@ -12,7 +12,7 @@ from marshmallow import Schema
 from contracts import admin
 from contracts.activation import DeliveryRow, DestinationRow
 from contracts.admin import rows_of
-from contracts.collector import QuarantineRow, Replayed, SourceRow
+from contracts.collector import AgreementRow, QuarantineRow, Recleaned, Replayed, SourceRow, Tested, Traced
 from contracts.segmentation import SegmentRow
 
 ROOT: Final = "/api/v1"
@@ -24,7 +24,10 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     "destination": (ID_PATTERN, "a destination's id"),
     "subscription": (ID_PATTERN, "a subscription's id"),
     "delivery": (ID_PATTERN, "a delivery's id"),
-    "request": (ID_PATTERN, "an erasure's id"),
+    "request": (r"^[A-Za-z0-9_.:-]{1,200}$", "a request's id: of an erasure, or the X-Correlation-Id of a request"),
+    "event": (ID_PATTERN, "an event's id"),
+    "agreement": (r"^[0-9a-f]{16}$", "an agreement's id"),
+    "kind": (r"^(cleaning|plan)$", "cleaning or plan"),
     "identity": (r"^[A-Za-z0-9_.:-]{1,200}$", "its id, as the list has it"),
     "who": (r"^([0-9a-f]{32}|[A-Za-z0-9_]{1,64}:[^/\x00]{1,1000})$", "a profile's id, or kind:value"),
     "service": (f"^({'|'.join(admin.SERVICES)})$", "a service"),
@@ -71,6 +74,8 @@ class Call(NamedTuple):
 
 
 Sources = rows_of(SourceRow, "Sources")
+Violations = rows_of(admin.Violation, "Violations")
+Agreements = rows_of(AgreementRow, "Agreements")
 Quarantine = rows_of(QuarantineRow, "QuarantineRows")
 Counts = rows_of(admin.QuarantineCount, "QuarantineCounts")
 Segments = rows_of(SegmentRow, "Segments")
@@ -97,6 +102,30 @@ CALLS: Final[tuple[Call, ...]] = (
          SourceRow, fixed={"changes": {"enabled": True}}),
     Call("POST", "/sources/{source}/rotate", "collector", "rotate_key", "A new write key, told this once",
          admin.KeyRotated, takes=admin.Overlap),
+    # What a source's owner decides about its messages
+    Call("GET", "/sources/{source}/rules", "collector", "rules", "Its rules in force", admin.Rules),
+    Call("GET", "/sources/{source}/rules/{kind}", "collector", "rules_of_version", "Rules that were in force once",
+         admin.Rule, query=admin.RuleQuery, under="rule"),
+    Call("PUT", "/sources/{source}/rules/{kind}", "collector", "change_rules",
+         "Tries rules on the last messages, and puts them in force", Tested, takes=admin.RuleMeant, seconds=120),
+    Call("POST", "/sources/{source}/rules/{kind}/test", "collector", "test_rules",
+         "What rules would make of the last messages", Tested, takes=admin.NewRule, seconds=120),
+    Call("POST", "/sources/{source}/plan/learn", "collector", "learn_plan", "A plan that the last messages fit",
+         admin.Plan, takes=admin.Learning, under="plan", seconds=120),
+    Call("GET", "/sources/{source}/violations", "collector", "violations", "What was not as its plan says",
+         Violations, under="items"),
+    Call("POST", "/sources/{source}/reclean", "collector", "reclean", "Uses its rules on a page of older messages",
+         Recleaned, takes=admin.Recleaning, seconds=120),
+    Call("GET", "/received/{request}", "collector", "received", "A request as it was received", admin.Received,
+         missing="nothing is kept of this request"),
+    Call("GET", "/events/{event}/trace", "collector", "trace", "From a clean event to what was received", Traced),
+    Call("GET", "/agreements", "collector", "agreements", "All agreements and licences", Agreements, under="items"),
+    Call("POST", "/agreements", "collector", "create_agreement", "Makes one", AgreementRow,
+         takes=admin.NewAgreement, status=201),
+    Call("POST", "/agreements/{agreement}/end", "collector", "end_agreement", "Its sources are refused from now on",
+         AgreementRow),
+    Call("PUT", "/sources/{source}/agreement", "collector", "sign_agreement", "It sends under this agreement",
+         SourceRow, takes=admin.Signing),
     # Quarantine
     Call("GET", "/quarantine", "collector", "quarantine_list", "Quarantined messages, latest first, still sealed",
          Quarantine, query=admin.QuarantineQuery, under="items"),
