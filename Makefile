@@ -12,6 +12,7 @@ help: ## Lists the targets
 	@echo
 	@echo "  make demo EXIT=1         leaves at its end; ALL=1 takes all households"
 	@echo "  make test ONLY=path      runs a part;       make bench ONLY=prefix likewise"
+	@echo "  make bench SOAK=30       watches the door's memory under load for so many minutes"
 
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Samla needs Python 3.11 or later; say which with PYTHON=..."; exit 1; }
@@ -51,7 +52,7 @@ fix: $(READY) ## Formats, and mends what the linter can mend
 	$(BIN)/ruff check --fix .
 
 bench: setup ## Measures, as a table and as .samla/bench.json
-	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(SOAK),--soak $(SOAK))
 
 lock: $(READY) ## Writes the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import importing, load
+from tests.bench import door, importing, load
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -54,6 +55,16 @@ class Measured(NamedTuple):
     better: str
 
 
+def noting(found: list[Measured]) -> Callable[..., None]:
+    """What keeps and shows a figure."""
+
+    def note(name: str, value: float, unit: str, goal: float | None = None, better: str = "higher") -> None:
+        found.append(Measured(name, round(value, 3), unit, goal, better))
+        console.print(f"  {name:<34} {value:>12,.2f} {unit}", highlight=False)
+
+    return note
+
+
 class Bench:
     """One run."""
 
@@ -61,12 +72,8 @@ class Bench:
         self.suite, self.services, self.log, self.client = suite, services, log, client
         self.port = suite.settings.collector_port
         self.found: list[Measured] = []
+        self.note = noting(self.found)
         self.key = services.collector.create_source("bench", "first")["write_key"]
-
-    def note(self, name: str, value: float, unit: str, goal: float | None = None, better: str = "higher") -> None:
-        """Keeps and shows a figure."""
-        self.found.append(Measured(name, round(value, 3), unit, goal, better))
-        console.print(f"  {name:<34} {value:>12,.2f} {unit}", highlight=False)
 
     def quiet(self, seconds: float = 300) -> None:
         """Waits until everything has been handled."""
@@ -213,7 +220,23 @@ def _copied(message: dict[str, Any], copy: int) -> dict[str, Any]:
     return {**message, **renamed}
 
 
-def measure(only: str) -> list[Measured]:
+def wanted(names: str, only: str) -> bool:
+    """Whether one of the names begins with what is asked for, or the other way round."""
+    return any(name.startswith(only) or only.startswith(name) for name in names.split())
+
+
+def measure(only: str, soak: float) -> list[Measured]:
+    """Everything (or what begins with `only`): the door alone, then the suite. With `soak` minutes: the door's memory."""
+    found: list[Measured] = []
+    if soak or wanted("door", only):
+        console.print("the collector's door")
+        door.measure(noting(found), soak)
+    if soak or (only and wanted("door", only)):
+        return found
+    return found + measure_suite(only)
+
+
+def measure_suite(only: str) -> list[Measured]:
     """Everything (or what begins with `only`), on a suite of its own."""
     home = Settings.from_env().home.resolve() / "bench"
     shutil.rmtree(home, ignore_errors=True)
@@ -236,7 +259,7 @@ def measure(only: str) -> list[Measured]:
                 "import": bench.importing,
             }
             for names, part in parts.items():
-                if any(name.startswith(only) or only.startswith(name) for name in names.split()):
+                if wanted(names, only):
                     part()
         return bench.found
     finally:
@@ -247,7 +270,9 @@ def main() -> int:
     """0, also where a goal is missed: a noisy machine is no defect."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", default="", help="names that begin with this")
-    found = measure(parser.parse_args().only)
+    parser.add_argument("--soak", type=float, default=0, help="minutes of memory under load, instead of all else")
+    asked = parser.parse_args()
+    found = measure(asked.only, asked.soak)
     table = Table("name", "value", "unit", "goal", "", title="Samla, measured")
     for each in found:
         met = (
