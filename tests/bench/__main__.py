@@ -226,7 +226,7 @@ def wanted(names: str, only: str) -> bool:
 
 
 def measure(only: str, soak: float) -> list[Measured]:
-    """Everything (or what begins with `only`): the door alone, then the suite. With `soak` minutes: the door's memory."""
+    """Everything (or what begins with `only`): the door, then the suite. With `soak` minutes: the door's memory."""
     found: list[Measured] = []
     if soak or wanted("door", only):
         console.print("the collector's door")
