@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import signal
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -286,7 +285,7 @@ def test_killed_in_the_middle_an_import_goes_on_and_every_row_counts_once(world,
     exported(path, users, 20_000)
     identity = put(api, path, world.key)["id"]
     eventually(lambda: api("GET", f"/imports/{identity}")["rows"], 30, "nothing was sent", 0.005)
-    world.suite.process("console").signal(signal.SIGKILL)
+    world.suite.process("console").kill()
     [left] = (world.suite.home / "imports-api").glob(f"{identity}.json")
     assert json.loads(left.read_text())["state"] == "running" and world.key not in left.read_text()
     world.restart("console")
