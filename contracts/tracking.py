@@ -5,7 +5,7 @@ under a key of its own, what belongs to a special category (`SensitiveBody`). Th
 (services/collector/domain); a test holds them to these schemas.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
@@ -22,8 +22,29 @@ CONSENT_UPDATED: Final = "Segment Consent Preference Updated"
 """The track event that says that somebody has changed what they agree to."""
 
 
+LONGEST_MESSAGE_ID: Final = 100
+LONGEST_NAME: Final = 256
+WORD: Final = r"\s*\S"
+"""What a text that must say something begins with."""
+
+
+class Id(fields.Field[str | int]):
+    """A text that says something, or an integer."""
+
+    default_error_messages = {"invalid": "Not a string or an integer."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | int:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (str, int))
+            or (isinstance(value, str) and not value.strip())
+        ):
+            raise self.make_error("invalid")
+        return value
+
+
 class Message(Schema):
-    """One message of an SDK: its JSON, under any content type."""
+    """One message of an SDK: its JSON, under any content type. What a kind needs besides is in `MESSAGES`."""
 
     class Meta:
         """Fields that we do not know are ignored."""
@@ -31,13 +52,13 @@ class Message(Schema):
         unknown = EXCLUDE
 
     type = fields.String(required=True, validate=validate.OneOf(KINDS))
-    messageId = fields.String(allow_none=True, validate=validate.Length(0, 100))
+    messageId = fields.String(allow_none=True, validate=validate.Length(max=LONGEST_MESSAGE_ID))
     userId = fields.Raw(allow_none=True, metadata={"description": "or anonymousId; a string or an integer"})
     anonymousId = fields.Raw(allow_none=True)
-    previousId = fields.Raw(metadata={"description": "alias: the id that userId was known by"})
+    previousId = fields.Raw(allow_none=True, metadata={"description": "alias: the id that userId was known by"})
     groupId = fields.Raw(allow_none=True)
-    event = fields.String(allow_none=True, metadata={"description": "track: what happened"})
-    name = fields.String(allow_none=True, metadata={"description": "page and screen: which"})
+    event = fields.Raw(allow_none=True, metadata={"description": "track: what happened"})
+    name = fields.Raw(allow_none=True, metadata={"description": "page and screen: which"})
     properties = fields.Dict(allow_none=True)
     traits = fields.Dict(allow_none=True)
     context = fields.Dict(allow_none=True)
@@ -45,6 +66,34 @@ class Message(Schema):
     timestamp = fields.String(allow_none=True, metadata={"description": "ISO 8601"})
     originalTimestamp = fields.String(allow_none=True)
     sentAt = fields.String(allow_none=True)
+
+
+class TrackMessage(Message):
+    """Something happened."""
+
+    event = fields.String(required=True, validate=[validate.Length(max=LONGEST_NAME), validate.Regexp(WORD)])  # type: ignore[assignment]
+
+
+class GroupMessage(Message):
+    """Somebody belongs to a group."""
+
+    groupId = Id(required=True)  # type: ignore[assignment]
+
+
+class AliasMessage(Message):
+    """Somebody is known by another id, too."""
+
+    previousId = Id(required=True)  # type: ignore[assignment]
+    userId = Id(required=True)  # type: ignore[assignment]
+
+
+MESSAGES: Final[dict[str, type[Message]]] = {
+    **dict.fromkeys(KINDS, Message),
+    "track": TrackMessage,
+    "group": GroupMessage,
+    "alias": AliasMessage,
+}
+"""Kind of message -> its schema."""
 
 
 class Body(Schema):

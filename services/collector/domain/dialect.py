@@ -46,7 +46,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from contracts.tracking import KINDS
+from contracts.tracking import KINDS, LONGEST_MESSAGE_ID
 from services.collector.domain import decode
 from services.collector.domain.decode import MOST_EVENTS, Message, Refused
 from services.collector.domain.expressions import (
@@ -64,7 +64,6 @@ from services.collector.domain.expressions import (
     written,
 )
 from services.collector.domain.forms import form_of
-from services.collector.domain.normalize import LONGEST_MESSAGE_ID
 from services.collector.domain.signatures import Scheme, Webhook, scheme_of
 from shared.errors import SamlaError
 

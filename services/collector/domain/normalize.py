@@ -10,17 +10,14 @@ from services.collector.domain.client import Agent, Sender, seen_by
 from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
 from services.collector.domain.identifiers import identifiers_of
 from services.collector.domain.rules import NONE, Rejected, Rules
+from services.collector.domain.shape import shape_problem
 
-TYPES: Final = frozenset({"track", "identify", "page", "screen", "group", "alias"})
 NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """A page or screen call is an event too; its own name stays in the properties."""
-LONGEST_MESSAGE_ID: Final = 100
-LONGEST_NAME: Final = 256
 LONGEST_BOT: Final = 60
 BOT: Final = "bot"
 """The code of what is set aside for its sender's sake: nothing is wrong with the message."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-OBJECTS: Final = ("context", "properties", "traits", "integrations")
 
 Body = dict[str, Any]
 
@@ -52,9 +49,10 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
     """The body, see contracts/tracking.py. `fresh_id` becomes the message id where there is none."""
     if not isinstance(message, dict):
         return Rejected("not_an_object", "", "a message must be a JSON object")
-    problem = _shape_problem(message, arrival) or _field_problem(message)
-    if problem:
+    if problem := _size_problem(message, arrival) or shape_problem(message):
         return problem
+    if _nobody(message):
+        return Rejected("no_identifier", "userId", "userId or anonymousId is required")
     context, agent = seen_by(_context(message, shared), arrival.sender)
     traits = _traits(message, context)
     time, consent = event_time(message, shared, arrival.received), _consent(context)
@@ -106,43 +104,17 @@ def _body(
     }
 
 
-def _shape_problem(message: Message, arrival: Arrival) -> Rejected | None:
+def _size_problem(message: Message, arrival: Arrival) -> Rejected | None:
     if not arrival.exact and rounded(message):
         return Rejected("number_too_large", "", "a number does not fit into 64 bits; send it as a string")
     if not arrival.sized and len(orjson.dumps(message)) > arrival.biggest:
         return Rejected("too_large", "", f"an event may hold {arrival.biggest} bytes")
-    for name in OBJECTS:
-        value = message.get(name)
-        if value is not None and not isinstance(value, dict):
-            return Rejected("not_an_object", name, f"{name} must be an object")
     return None
-
-
-def _field_problem(message: Message) -> Rejected | None:
-    kind = message.get("type")
-    if not isinstance(kind, str) or kind not in TYPES:
-        return Rejected("bad_type", "type", f"type must be one of {', '.join(sorted(TYPES))}")
-    message_id = message.get("messageId")
-    if message_id is not None and not _short_text(message_id, LONGEST_MESSAGE_ID):
-        return Rejected("bad_message_id", "messageId", f"messageId must be a string of 1 to {LONGEST_MESSAGE_ID}")
-    if _nobody(message):
-        return Rejected("no_identifier", "userId", "userId or anonymousId is required")
-    for name in _REQUIRED.get(kind, ()):
-        if not _short_text(message.get(name), LONGEST_NAME):
-            return Rejected("missing_field", name, f"{kind} needs {name}, a string of 1 to {LONGEST_NAME}")
-    return None
-
-
-_REQUIRED: Final = {"track": ("event",), "group": ("groupId",), "alias": ("previousId", "userId")}
 
 
 def _nobody(message: Message) -> bool:
     user, anonymous = message.get("userId"), message.get("anonymousId")
     return user in (None, "") and anonymous in (None, "")
-
-
-def _short_text(value: object, longest: int) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= longest
 
 
 def _context(message: Message, shared: Mapping[str, Any]) -> Message:
