@@ -5,6 +5,8 @@ import subprocess
 import threading
 
 import pytest
+import rudderstack.analytics as rudder
+import segment.analytics as segment
 
 from tests.system import sdks
 from tests.system.world import eventually
@@ -64,6 +66,28 @@ class Node:
     def end(self):
         _, errors = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, errors
+
+
+class Python:
+    """A Python SDK in this process: gzip on, small batches, its own retries."""
+
+    NAMES = {"userId": "user_id", "anonymousId": "anonymous_id", "groupId": "group_id", "previousId": "previous_id"}
+
+    def __init__(self, module, world):
+        self.errors = []
+        self.client = module.Client(
+            world.key, host=world.url, gzip=True, upload_size=5, upload_interval=0.1,
+            on_error=lambda error, batch: self.errors.append(error),
+        )  # fmt: skip
+
+    def call(self, one):
+        named = {self.NAMES.get(name, name): value for name, value in one.items() if name != "type"}
+        getattr(self.client, one["type"])(**named)
+
+    def end(self):
+        self.client.flush()
+        self.client.join()
+        assert not self.errors
 
 
 class Page:
@@ -142,8 +166,28 @@ def interrupted(world, sender, user):
     assert sorted(body["properties"]["n"] for body in bodies) == list(range(MANY))
 
 
+PYTHON = [segment, rudder]
 NODE = ["segment_node.mjs", "rudder_node.mjs"]
 PAGES = ["segment_browser.html", "rudder_browser.html"]
+
+
+@pytest.mark.parametrize("module", PYTHON, ids=lambda module: module.__name__)
+def test_an_sdk_for_python_sends_every_kind_of_call(world, module):
+    """segment-analytics-python and rudder-sdk-python, as they come from PyPI."""
+    sent = calls_of(world.fresh(), world.fresh())
+    client = Python(module, world)
+    for each in sent:
+        client.call(each)
+    client.end()
+    compare(world, sent)
+
+
+@pytest.mark.parametrize("module", PYTHON, ids=lambda module: module.__name__)
+def test_an_sdk_for_python_loses_and_doubles_nothing_while_the_edge_is_killed(world, module):
+    """Its own retries, our deduplication."""
+    client = Python(module, world)
+    interrupted(world, client, world.fresh())
+    client.end()
 
 
 @pytest.mark.parametrize("script", NODE)
