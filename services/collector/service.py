@@ -342,6 +342,8 @@ def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Ke
         if not isinstance(message, dict):
             raise SamlaError("what was sent is no message that a rule could mend: give the whole message")
         message = mended(message, rule)
+    if not isinstance(message, dict):
+        raise SamlaError("a message is a JSON object")
     return replace(kept, mended=message)
 
 

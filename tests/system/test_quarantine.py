@@ -78,6 +78,17 @@ def test_one_is_mended_by_hand_and_what_still_fails_stays_with_its_newest_reason
     assert world.count(user, "By Hand") == 1
 
 
+def test_what_is_no_message_is_not_put_in_ones_place(world, source):
+    """And nothing in quarantine keeps the others from being looked at."""
+    world.post("/v1/batch", {"batch": [{"type": "nonsense", "userId": world.fresh()}]})
+    [entry] = world.ask("collector", "quarantine_list", source)
+    for odd in ("text", [1], 5):
+        with pytest.raises(Exception, match="JSON object"):
+            world.ask("collector", "quarantine_mend", entry["id"], odd)
+    assert world.ask("collector", "quarantine_show", entry["id"])["mended"] is None
+    assert world.ask("collector", "forget_quarantined", [["user", "nobody-at-all"]]) == 0
+
+
 def test_erasure_reaches_what_was_mended_too(world, source):
     """A name that only the mended message holds is found."""
     user = world.fresh()

@@ -44,7 +44,8 @@ def identifiers_of(
         _add(found, aside, EMAIL, email, normalized_email)
     if (phone := traits.get("phone")) is not None:
         _add(found, aside, PHONE, phone, partial(normalized_phone, region=region))
-    for external in context.get("externalIds") or ():
+    externals = context.get("externalIds") or ()
+    for external in externals if isinstance(externals, (list, tuple)) else (externals,):
         _add_external(found, aside, external, region)
     return found, aside
 

@@ -23,7 +23,7 @@ class Kept(Request, frozen=True, kw_only=True):
 
     raw: str
     """What was sent, as JSON; cut off where it was too long."""
-    mended: dict[str, Any] | None = None
+    mended: Any = None
     """What somebody has put in its place by hand."""
 
     def packed(self) -> bytes:

@@ -111,6 +111,14 @@ def test_identifiers_are_normalized_and_come_by_priority():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("externals", [5, True, "crm", {"id": "x"}, [5], [None], {"a": 1}, 1.5])
+def test_external_ids_that_are_none_are_set_aside(externals):
+    """Whatever stands where a list should."""
+    found = body(message(context={"externalIds": externals}))
+    assert found["identifiers"] == [["user", "ada"]]
+    assert {kind for kind, _ in found["set_aside"]} == {"external"}
+
+
 def test_alias_is_the_new_users_and_links_the_previous_id():
     one = {"type": "alias", "userId": "ada", "previousId": "a1"}
     assert body(one)["identifiers"] == [["user", "ada"], ["anonymous", "a1"]]
