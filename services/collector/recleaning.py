@@ -138,6 +138,9 @@ class Recleaning:
         return self._keyring.event_id("correction", str(version), event)
 
     def _correct(self, chosen: Sequence[tuple[Found, Accepted]], source: str, version: int) -> None:
+        # Some may be said to be about somebody now who is not to be taken in again.
+        suppressed = self._keyring.suppressed(list({each for _, made in chosen for each in made.identifiers}))
+        chosen = [(found, made) for found, made in chosen if suppressed.isdisjoint(made.identifiers)]
         primaries: list[Identifier] = [made.identifiers[0] for _, made in chosen if made.identifiers]
         subjects = self._keyring.subjects_of(list(set(primaries)), create=True)
         fenced = self._keyring.fenced({found.subject for found, _ in chosen})

@@ -5,7 +5,7 @@ replay that is cut off, or done twice at once, changes nothing. What still fails
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from services.collector.domain.intake import Accepted, SetAside
@@ -24,11 +24,19 @@ EXAMPLES: Final = 5
 class Replaying:
     """See the module's text."""
 
-    def __init__(self, quarantine: QuarantineStore, sources: SourceStore, appender: Appender, policy: Policy) -> None:
+    def __init__(
+        self,
+        quarantine: QuarantineStore,
+        sources: SourceStore,
+        appender: Appender,
+        policy: Policy,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._quarantine = quarantine
         self._sources = sources
         self._appender = appender
         self._policy = policy
+        self._now_ms = now_ms
 
     def page(self, chosen: Chosen, rule: Rule | None, after: str, limit: int, dry: bool) -> dict[str, Any]:
         """Replays the entries behind `after`, `limit` at most. With `dry` it only says what would come of it."""
@@ -56,9 +64,12 @@ class Replaying:
         source = sources.get(entry.source)
         if source is None or entry.kept is None:
             return _GONE
+        if not source.may_send(self._now_ms()):
+            return _NO_AGREEMENT
         return again(entry.kept, entry.id, entry.received, source, rule, self._policy)
 
 
+_NO_AGREEMENT: Final = SetAside(0, "no_agreement", "", "its source has no agreement or licence that holds", b"")
 _GONE: Final = SetAside(0, "gone", "", "its source is gone, or it was erased", b"")
 
 

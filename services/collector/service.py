@@ -57,7 +57,7 @@ class Stores:
         self.connections = ConnectionStore(runtime.db, runtime.keyring, self.sources)
         self.ringing: set[str] = set()
         appender = Appender(runtime.log, runtime.transactor, runtime.keyring, self.quarantine, self.raw)
-        self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY)
+        self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY, runtime.clock.now_ms)
         self.trying = Trying(self.raw, self.sources, POLICY)
         self.recleaning = Recleaning(
             self.raw, self.sources, runtime.log, runtime.transactor, runtime.keyring, POLICY, runtime.clock.now_ms

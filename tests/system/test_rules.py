@@ -201,7 +201,10 @@ def test_a_partners_source_takes_nothing_before_there_is_an_agreement(world):
     keys = world.client[world.settings.database("keyring")]["keys"]
     assert keys.count_documents({"subject": {"$in": subjects}, "class": f"agreement-{agreement['agreement']}"})
     world.verify()
+    world.post("/v1/batch", {"batch": [{"type": "nonsense", "userId": user}]})
     world.samla("agreement", "end", agreement["agreement"])
+    done = world.ask("collector", "quarantine_replay", source, rule={"set": {"type": "identify"}})
+    assert done["replayed"] == 0 and done["still"] == {"no_agreement": 1}
     eventually(lambda: world.send("/v1/identify", message).status == 403, 20, "it is still taken", 0.3)
 
 
