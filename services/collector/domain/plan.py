@@ -140,7 +140,7 @@ def held_against(message: Message, plan: Plan) -> Checked:
     if expected is None:
         if name is None or plan.unknown_events == ALLOW:
             return Checked(message, [], None)
-        unknown = Violation(_told(name), "event", "unknown_event")
+        unknown = Violation(told(name), "event", "unknown_event")
         return Checked(message, [unknown], unknown if plan.unknown_events == QUARANTINE else None)
     part = message.get(expected.part)
     value = part if isinstance(part, dict) else {}
@@ -170,11 +170,11 @@ def _broken(expected: Expected, value: Mapping[str, Any], name: str) -> Iterator
         rule = str(error.schema_path[-1]) if error.schema_path else "false"
         place = list(error.instance_path)
         for path in _paths(error, place, rule):
-            shown = ".".join("*" if isinstance(each, int) else _told(str(each)) for each in path)
+            shown = ".".join("*" if isinstance(each, int) else told(str(each)) for each in path)
             yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule), path
 
 
-def _told(name: str) -> str:
+def told(name: str) -> str:
     """A name as it may be told: somebody's address may stand where a name should."""
     return name if _NAME.fullmatch(name) else "*"
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.collector.domain.cleaning import Change, cleaned, cleaning_of
+from services.collector.domain.rules import Rules, prepared
 from shared.errors import SamlaError
 
 names = st.sampled_from(["a", "b", "email", "traits", "properties"])
@@ -138,3 +139,11 @@ def test_a_star_does_not_reach_consent():
 def test_rules_that_are_none_are_refused_when_they_are_written(rule):
     with pytest.raises(SamlaError):
         cleaning_of(1, rule)
+
+
+def test_the_place_of_what_is_set_aside_tells_no_name_that_may_be_somebodys():
+    """It stands in clear beside what was sent."""
+    rules = Rules(cleaning=cleaning_of(1, {"clean": {"traits.*": {"steps": "email", "else": "reject"}}}))
+    found = prepared({"type": "identify", "traits": {"ada@example.org": "x"}}, {}, rules)
+    assert found.rejected is not None and found.rejected.place == "traits.*"
+    assert prepared({"traits": {"mail": "x"}}, {}, rules).rejected.place == "traits.mail"
