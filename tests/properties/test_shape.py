@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from marshmallow import Schema, fields, validate
 
 from contracts.tracking import KINDS, LONGEST_MESSAGE_ID, LONGEST_NAME, MESSAGES
-from services.collector.domain.shape import shape_problem, validator_of
+from shared.shape import shape_problem, validator_of
 
 odd = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)

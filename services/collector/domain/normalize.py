@@ -10,7 +10,7 @@ from services.collector.domain.client import Agent, Sender, seen_by
 from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
 from services.collector.domain.identifiers import identifiers_of
 from services.collector.domain.rules import NONE, Rejected, Rules
-from services.collector.domain.shape import shape_problem
+from shared.shape import shape_problem
 
 NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """A page or screen call is an event too; its own name stays in the properties."""
@@ -50,7 +50,7 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
     if not isinstance(message, dict):
         return Rejected("not_an_object", "", "a message must be a JSON object")
     if problem := _size_problem(message, arrival) or shape_problem(message):
-        return problem
+        return Rejected(*problem)
     if _nobody(message):
         return Rejected("no_identifier", "userId", "userId or anonymousId is required")
     context, agent = seen_by(_context(message, shared), arrival.sender)

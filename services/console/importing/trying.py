@@ -12,12 +12,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from services.console.importing.mapping import Mapping_, Message, Row, messages_of
+from shared.shape import shape_problem
 
 BIGGEST_EVENT: Final = 32_768
-LONGEST_NAME: Final = 256
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-REQUIRED: Final = {"track": ("event",), "group": ("groupId",), "alias": ("previousId", "userId")}
-OBJECTS: Final = ("context", "properties", "traits")
 SHOWN: Final = 5
 MOST_IDS: Final = 1_000_000
 """Message ids that are remembered."""
@@ -73,17 +71,11 @@ def problem_of(message: Message) -> str | None:
     """The code with which the door would set a message aside."""
     if len(orjson.dumps(message)) > BIGGEST_EVENT:
         return "too_large"
-    if any(message.get(name) is not None and not isinstance(message[name], dict) for name in OBJECTS):
-        return "not_an_object"
+    if wrong := shape_problem(message):
+        return wrong.code
     if message.get("userId") in (None, "") and message.get("anonymousId") in (None, ""):
         return "no_identifier"
-    if any(not _short(message.get(name)) for name in REQUIRED.get(message["type"], ())):
-        return "missing_field"
     return _time_problem(message.get("timestamp")) or _consent_problem((message.get("context") or {}).get("consent"))
-
-
-def _short(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME
 
 
 def _time_problem(written: Any) -> str | None:

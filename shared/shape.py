@@ -6,13 +6,12 @@ made here of the same schemas checks a million. A property test holds the two to
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from marshmallow import Schema, fields, validate
 
 from contracts.tracking import KINDS, MESSAGES, Id
-from services.collector.domain.rules import Rejected
 
 CODES: Final = {
     "type": "bad_type",
@@ -28,6 +27,14 @@ WHYS: Final = {
     "not_an_object": "{field} must be an object",
     "missing_field": "{kind} needs {field}",
 }
+
+
+class Problem(NamedTuple):
+    """Why a message is none of its kind. Says nothing of its values."""
+
+    code: str
+    place: str
+    why: str
 
 
 def validator_of(name: str, schema: type[Schema]) -> type[msgspec.Struct]:
@@ -73,7 +80,7 @@ def _text(validators: Any) -> Any:
 VALIDATORS: Final = {kind: validator_of(f"{kind}_message", schema) for kind, schema in MESSAGES.items()}
 
 
-def shape_problem(message: Mapping[str, Any]) -> Rejected | None:
+def shape_problem(message: Mapping[str, Any]) -> Problem | None:
     """Why a message is none of its kind; None where it is."""
     kind = message.get("type")
     validator = VALIDATORS.get(kind) if isinstance(kind, str) else None
@@ -91,6 +98,6 @@ _NAMED: Final = re.compile(r"(?:`\$\.|field `)(\w+)")
 """The field that msgspec's error names."""
 
 
-def _rejected(field: str, kind: str) -> Rejected:
+def _rejected(field: str, kind: str) -> Problem:
     code = CODES.get(field, "missing_field")
-    return Rejected(code, field, WHYS[code].format(field=field, kind=kind))
+    return Problem(code, field, WHYS[code].format(field=field, kind=kind))
