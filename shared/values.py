@@ -48,6 +48,8 @@ FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
 LONGEST: Final = 10_000
 """Characters of a text that is read as a number, a date or a name."""
 MOST_STEPS: Final = 20
+MOST_DIGITS: Final = 18
+"""Behind the first one of a number."""
 
 
 def compiled(steps: object) -> Clean:
@@ -225,8 +227,9 @@ def _grouped(text: str, decimal: str) -> Decimal:
 
 
 def _plain(number: Decimal) -> int | float:
-    if not number.is_finite():
-        raise ValueError("no number")
+    # Nine characters can say a number of a million digits: what 64 bits do not hold is none for us.
+    if not number.is_finite() or number.adjusted() > MOST_DIGITS or abs(number) >= 2**63:
+        raise ValueError("no number of ours")
     whole = number == number.to_integral_value() and int(number.as_tuple().exponent) >= 0
     return int(number) if whole else float(number)
 

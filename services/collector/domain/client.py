@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from crawlerdetect import CrawlerDetect
 from ua_parser import parse
 
-LONGEST: Final = 1_024
+LONGEST: Final = 256
 """Characters of a user agent that are read."""
 REMEMBERED: Final = 10_000
 """User agents: there are many clients, but few kinds of them."""

@@ -188,7 +188,8 @@ def _paths(error: Any, place: list[Any], rule: str) -> list[list[Any]]:
     if rule == "required":
         return [[*place, kind.property]]
     if rule in ("additionalProperties", "unevaluatedProperties"):
-        return [[*place, name] for name in kind.unexpected]
+        # Where nothing at all may stand, jsonschema-rs names nothing.
+        return [[*place, name] for name in getattr(kind, "unexpected", ())] or [place]
     return [place]
 
 

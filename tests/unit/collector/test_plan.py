@@ -104,3 +104,9 @@ def test_a_plan_that_is_none_is_refused_when_it_is_written(document):
     """One that would have to fetch something, too."""
     with pytest.raises(SamlaError):
         plan_of(1, document)
+
+
+def test_a_schema_that_allows_nothing_names_what_it_can():
+    """Without `properties`, too."""
+    made = plan_of(1, {"mode": "drop", "events": {"Order": {"properties": {"additionalProperties": False}}}})
+    assert held_against(order(revenue=1), made).violations

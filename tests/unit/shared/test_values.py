@@ -72,6 +72,8 @@ def test_a_value_is_read(steps, written, read):
         ("date", "03/05/2026"), ({"date": {"language": "sv"}}, "i maj"),
         ({"date": {"format": "%d/%m/%Y"}}, "31/02/2026"),
         ("time", "yesterday"), ({"unit": {"from": "lb", "to": "kg"}}, "ten"), ("number", "1" * 20_000),
+        ({"number": {"decimal": "."}}, "1e3000000"), ({"number": {"decimal": "."}}, "1e20"),
+        ({"number": {"decimal": "."}}, "99999999999999999999"), ("number", "9223372036854775808"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said_without_its_value(steps, written):
