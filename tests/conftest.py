@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pymongo
 import pytest
+from hypothesis import settings
 
 from shared.local import mongod, rabbitmq
 from shared.local.processes import free_ports
+
+# How long an example takes says nothing of what it proves, least of all on a busy machine.
+settings.register_profile("samla", deadline=None)
+settings.load_profile("samla")
 
 
 @pytest.fixture(scope="session")

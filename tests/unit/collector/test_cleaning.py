@@ -3,7 +3,7 @@
 from copy import deepcopy
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.collector.domain.cleaning import Change, cleaned, cleaning_of
@@ -91,6 +91,7 @@ def test_every_value_that_was_looked_at_is_told_raw_and_clean():
     assert seen == [Change("traits.a", "A", "a", ""), Change("traits.b", "x", None, "no e-mail address")]
 
 
+@settings(deadline=None)
 @given(messages, rules)
 def test_a_message_is_never_changed_in_place_and_no_rule_breaks(message, rule):
     before = deepcopy(message)
@@ -98,6 +99,7 @@ def test_a_message_is_never_changed_in_place_and_no_rule_breaks(message, rule):
     assert message == before
 
 
+@settings(deadline=None)
 @given(messages, st.dictionaries(paths, st.sampled_from(["trim", "lower", ["collapse", "upper"]]), max_size=3))
 def test_cleaning_twice_is_cleaning_once(message, rule):
     """Of steps that make a normal form, where no two of them touch one value."""
