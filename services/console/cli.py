@@ -49,7 +49,6 @@ destination = group("destination", "Where activations go: webhooks and what they
 delivery = group("delivery", "What went out, what was held back, and the dead letters.")
 quarantine = group("quarantine", "What could not be taken in, and why.")
 parked = group("parked", "Events that a service could not handle.")
-identity = group("identity", "Who is who: people that look alike.")
 profile = group("profile", "What is known of a person.")
 privacy = group("privacy", "Consents, erasure, export.")
 log = group("log", "The event log.")
@@ -537,59 +536,6 @@ def profile_show(
 def profile_timeline(who: str, limit: int = 20, as_json: AsJson = False) -> None:
     """What a person did, latest first."""
     show.timeline(ask("profile", "timeline", profile_of(who), limit), as_json)
-
-
-# Identity
-
-
-@identity.command("candidates")
-def identity_candidates(
-    known: Annotated[bool, typer.Option("--known", help="Only lists what was found before.")] = False,
-    least: Annotated[float, typer.Option(help="The probability from which a pair is proposed.")] = 0.9,
-    status: Annotated[str, typer.Option(help="proposed, accepted or refused")] = "proposed",
-    limit: int = 100,
-    as_json: AsJson = False,
-) -> None:
-    """Finds people that look alike (in a process of its own), and lists them with what speaks for it and against."""
-    if not known:
-        command = [sys.executable, "-m", "services.identity.likeness", "--least", str(least)]
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise typer.Exit(done.returncode)
-        typer.echo(", ".join(f"{number} {name}" for name, number in json.loads(done.stdout).items()), err=True)
-    found = ask("identity", "candidates", status, limit)
-    rows = (
-        found
-        if as_json
-        else [{**each, **{side: show.fields(each[side]) for side in ("for", "against")}} for each in found]
-    )
-    show.table(rows, ["candidate", "profiles", "probability", "for", "against"], as_json)
-
-
-@identity.command("accept")
-def identity_accept(candidate: str, as_json: AsJson = False) -> None:
-    """The two are one: merged, into the profile that was known first."""
-    show.record(ask("identity", "accept_candidate", candidate), as_json)
-
-
-@identity.command("refuse")
-def identity_refuse(candidate: str, as_json: AsJson = False) -> None:
-    """They are two; the pair is not proposed again."""
-    show.record(ask("identity", "refuse_candidate", candidate), as_json)
-
-
-@identity.command("likeness")
-def identity_likeness(
-    source: Annotated[str, typer.Argument(help="As profiles show it; lists what is set where left out.")] = "",
-    threshold: Annotated[float | None, typer.Option(help="Merges by itself from there; never where left out.")] = None,
-    repeats: Annotated[bool, typer.Option("--repeats", help="It holds a person more than once.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """What a source's look-alikes are taken for; sets both anew."""
-    if source:
-        show.record(ask("identity", "set_likeness", source, threshold, repeats), as_json)
-    else:
-        show.table(ask("identity", "likeness_sources"), ["source", "threshold", "repeats"], as_json)
 
 
 # Privacy
