@@ -22,6 +22,8 @@ CONSENT_UPDATED: Final = "Segment Consent Preference Updated"
 """The track event that says that somebody has changed what they agree to."""
 
 
+BIGGEST_EVENT: Final = 32_768
+"""Bytes of one message."""
 LONGEST_MESSAGE_ID: Final = 100
 LONGEST_NAME: Final = 256
 WORD: Final = r"\s*\S"

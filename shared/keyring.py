@@ -128,9 +128,9 @@ class Keyring:
             raise SamlaError(f"keys may be held for up to {LONGEST_CACHE_SECONDS:g} s, not {seconds:g}")
         self.seconds = seconds
         self._store = store
-        self._wrapping = AESGCM(_derived(master, "wrap subject keys"))
+        self._wrapping = AESGCM(derived(master, "wrap subject keys"))
         # Begun once and copied for each value: what a key costs is paid here.
-        self._blinding = {use: HMAC(_derived(master, use), SHA256()) for use in USES}
+        self._blinding = {use: HMAC(derived(master, use), SHA256()) for use in USES}
         self._ciphers: GenerationCache[dict[str, AESGCM]] = GenerationCache(seconds, CACHE_SUBJECTS, now)
         self._subjects: GenerationCache[str] = GenerationCache(seconds, 4 * CACHE_SUBJECTS, now)
         self._now = now
@@ -353,5 +353,6 @@ def _opened(cipher: AESGCM | None, item: Sealed) -> bytes | None:
         raise Poison(f"{item.cls} data of {item.event_id} is not what was sealed there") from error
 
 
-def _derived(master: bytes, use: str) -> bytes:
+def derived(master: bytes, use: str) -> bytes:
+    """A key of its own for a use (HKDF-SHA256), of the master key."""
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"samla {use}".encode()).derive(master)

@@ -19,6 +19,9 @@ BODY_SECONDS: Final = 20.0
 MOST_READING_BYTES: Final = 256_000_000
 REQUESTS: Final = Counter("samla_collector_requests_total", "Requests by answer", ["status"])
 
+UNAVAILABLE: Final = Refused(503, "unavailable", "nothing was taken in; send it again soon")
+DISABLED: Final = Refused(404, "source_disabled", "this source is disabled")
+
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]

@@ -277,20 +277,20 @@ class Edge:
             return Refused(401, "no_write_key", "send the source's write key: HTTP Basic user, or writeKey in the body")
         table = self._sources
         if table is None:
-            return _UNAVAILABLE
+            return answers.UNAVAILABLE
         if table.stale(write_key):
             try:
                 await asyncio.to_thread(table.refresh, write_key)
             except PyMongoError:
                 if not table.ready:
-                    return _UNAVAILABLE
+                    return answers.UNAVAILABLE
         elif table.refresh_soon(write_key):
             self._loop.run_in_executor(None, _quietly, table.refresh, write_key)
         source = table.known(write_key)
         if source is None:
             return Refused(401, "unknown_write_key", "no source has this write key; see `samla source create`")
         if not source.enabled:
-            return Refused(404, "source_disabled", "this source is disabled")
+            return answers.DISABLED
         return source
 
     async def _written(self, source: Source, received: int, correlation: str, intake: Intake, size: int) -> Outcome:
@@ -390,7 +390,6 @@ def decoded(
 
 
 _STATUS: Final = {Outcome.DURABLE: 200, Outcome.UNAVAILABLE: 503, Outcome.FAILED: 500}
-_UNAVAILABLE: Final = Refused(503, "unavailable", "nothing was taken in; send it again soon")
 
 
 def _quietly(refresh: Callable[[str], None], write_key: str) -> None:
@@ -408,7 +407,7 @@ def _settle(group: list[tuple[Work, Outcome]]) -> None:
 async def _tell(send: Send, outcome: Outcome, intake: Intake, correlation: str, single: bool) -> None:
     extra = [(b"x-correlation-id", correlation.encode())]
     if outcome is Outcome.UNAVAILABLE:
-        return await answers.refuse(send, _UNAVAILABLE)
+        return await answers.refuse(send, answers.UNAVAILABLE)
     if outcome is Outcome.FAILED:
         return await answers.refuse(send, Refused(500, "internal", f"not written; tell us of {correlation}"))
     if not intake.set_aside and not intake.refused:

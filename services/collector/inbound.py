@@ -103,19 +103,19 @@ class Inbound:
     async def _connection(self, path: str) -> Connection | Refused:
         name, _, source = path.rstrip("/").removeprefix(INBOUND).partition("/")
         if self._store is None:
-            return _UNAVAILABLE
+            return answers.UNAVAILABLE
         at, connection = self._known.get(f"{source}/{name}", (float("-inf"), None))
         if time.monotonic() - at > FRESH_SECONDS:
             try:
                 connection = await asyncio.to_thread(self._store.find, source, name)
             except (PyMongoError, SamlaError) as error:
                 logger.warning("a connection cannot be read", source=source, error=type(error).__name__)
-                return _UNAVAILABLE
+                return answers.UNAVAILABLE
             self._remember(f"{source}/{name}", connection)
         if connection is None:
             return _NOT_CONNECTED
         if not connection.source.enabled:
-            return Refused(404, "source_disabled", "this source is disabled")
+            return answers.DISABLED
         return connection
 
     def _remember(self, key: str, connection: Connection | None) -> None:
@@ -134,6 +134,5 @@ def webhook_of(scope: Scope, raw: bytes) -> Webhook:
     return Webhook(headers, dict(pairs), raw)
 
 
-_UNAVAILABLE: Final = Refused(503, "unavailable", "nothing was taken in; send it again soon")
 _UNSIGNED: Final = Refused(401, "bad_signature", "not signed with this connection's secret, or too long ago")
 _NOT_CONNECTED: Final = Refused(404, "not_connected", "no source is connected here; see `samla source connect`")

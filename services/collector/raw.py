@@ -206,8 +206,7 @@ class RawStore:
 
     def holds(self, day: SealedDay) -> bool:
         """Whether anything that a source sent on a day is left."""
-        between = {"$gte": day.begins, "$lt": day.ends}
-        return self._raw.find_one({"source": day.source, "received": between}, {"_id": 1}) is not None
+        return day.is_in(self._raw)
 
     def _opened(self, documents: Iterable[dict[str, Any]]) -> list[Entry]:
         """The requests of documents; those whose key is gone are left out."""

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from bson.binary import Binary
 from pymongo import DESCENDING, UpdateOne
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -268,8 +269,7 @@ class QuarantineStore:
 
     def holds(self, day: "SealedDay") -> bool:
         """Whether anything that a source sent on a day is left."""
-        between = {"$gte": day.begins, "$lt": day.ends}
-        return self._entries.find_one({"source": day.source, "received": between}, {"_id": 1}) is not None
+        return day.is_in(self._entries)
 
     def since(self, source: str, instant: int) -> int:
         """How many of a source's have come since then."""
@@ -306,6 +306,11 @@ class SealedDay(NamedTuple):
     def ends(self) -> int:
         """The first instant of the next day."""
         return self.begins + DAY_MS
+
+    def is_in(self, collection: "Collection[Any]") -> bool:
+        """Whether a collection of what sources sent holds anything of it."""
+        between = {"$gte": self.begins, "$lt": self.ends}
+        return collection.find_one({"source": self.source, "received": between}, {"_id": 1}) is not None
 
 
 def day_of(holder: str) -> SealedDay | None:

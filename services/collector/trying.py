@@ -108,7 +108,7 @@ class _Tried:
         ready = prepared(message, request.shared, self._rules)
         self._uncleaned.update(ready.uncleaned)
         self._violations.update(ready.violations)
-        if self._rules.cleaning is not None and isinstance(message, Mapping):
+        if self._rules.cleaning is not None and isinstance(message, Mapping) and len(self._examples) < EXAMPLES:
             for change in changes(message, self._rules.cleaning):
                 if change["raw"] != change["clean"] or change["problem"]:
                     self._example({"event": identity, **change})

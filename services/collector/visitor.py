@@ -6,8 +6,6 @@ from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import orjson
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.collector import answers
 from services.collector.answers import JSON, Receive, Scope, Send
@@ -16,10 +14,10 @@ from services.collector.domain import visitor as domain
 from services.collector.domain.decode import Batch, Refused
 from services.collector.domain.source import Source
 from services.collector.domain.visitor import Asked, Caller
+from shared.keyring import derived
 
 VISITOR: Final = "/v1/visitor"
 METHODS: Final = ("GET", "POST", "DELETE")
-KEY_BYTES: Final = 32
 
 Headers = Mapping[bytes, bytes]
 Find = Callable[[str | None], Awaitable[Source | Refused]]
@@ -76,8 +74,7 @@ class Visitors:
 
     def _key(self, source: str) -> bytes:
         if source not in self._keys:
-            use = f"samla visitor cookie {source}".encode()
-            self._keys[source] = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=use).derive(self._master())
+            self._keys[source] = derived(self._master(), f"visitor cookie {source}")
         return self._keys[source]
 
 

@@ -27,13 +27,21 @@ def ask(service: str, method: str, *arguments: Any, timeout: float = 20, **named
 
 def profile_of(who: str) -> str:
     """The profile id of `kind:value`, or the id that was given."""
+    identifier = identifier_of(who)
+    if identifier is None:
+        return who
+    found = ask("identity", "resolve", [identifier])
+    if found is None:
+        raise SamlaError(f"nobody is known by this {identifier[0]}")
+    return str(found)
+
+
+def identifier_of(who: str) -> list[str] | None:
+    """[kind, value] of `kind:value`; None where it is an id."""
     kind, colon, value = who.partition(":")
     if not colon:
-        return who
-    found = ask("identity", "resolve", [[kind, value.strip().lower() if kind == "email" else value]])
-    if found is None:
-        raise SamlaError(f"nobody is known by this {kind}")
-    return str(found)
+        return None
+    return [kind, value.strip().lower() if kind == "email" else value]
 
 
 def open_log() -> MongoEventLog:

@@ -30,11 +30,13 @@ def behind(services: Any, log: EventLog) -> dict[str, int]:
     for service, subscriptions in SUBSCRIPTIONS.items():
         progress: Mapping[str, Mapping[str, int]] = services[service].progress()
         for name, stream in subscriptions.items():
-            handled = progress.get(name, {})
-            lags[name] = sum(
-                max(0, head - handled.get(f"{stream}:{partition}", 0)) for partition, head in log.heads(stream).items()
-            )
+            lags[name] = lag(stream, progress.get(name, {}), log.heads(stream))
     return lags
+
+
+def lag(stream: str, handled: Mapping[str, int], heads: Mapping[int, int]) -> int:
+    """Events of a stream that are not handled yet. `handled`: `stream:partition` -> position."""
+    return sum(max(0, head - handled.get(f"{stream}:{partition}", 0)) for partition, head in heads.items())
 
 
 def is_quiet(services: Any, log: EventLog) -> bool:

@@ -12,8 +12,6 @@ import orjson
 
 BIGGEST_BODY: Final = 512_000
 """Bytes of a request, after decompression."""
-BIGGEST_EVENT: Final = 32_768
-"""Bytes of one event."""
 MOST_EVENTS: Final = 2_500
 DEEPEST: Final = 100
 GZIP: Final = b"\x1f\x8b"

@@ -1,23 +1,22 @@
 """From a message as an SDK sent it to a body as the log keeps it, or a reason why not."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from contracts.tracking import BIGGEST_EVENT
 from services.collector.domain.client import Agent, Sender, seen_by
-from services.collector.domain.decode import BIGGEST_EVENT, Message, rounded
+from services.collector.domain.decode import Message, rounded
 from services.collector.domain.identifiers import identifiers_of
 from services.collector.domain.rules import NONE, Rejected, Rules
-from shared.shape import shape_problem
+from shared.shape import Problem, is_nobodys, milliseconds, preferences_of, shape_problem
 
 NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """A page or screen call is an event too; its own name stays in the properties."""
 LONGEST_BOT: Final = 60
 BOT: Final = "bot"
 """The code of what is set aside for its sender's sake: nothing is wrong with the message."""
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Body = dict[str, Any]
 
@@ -51,7 +50,7 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
         return Rejected("not_an_object", "", "a message must be a JSON object")
     if problem := _size_problem(message, arrival) or shape_problem(message):
         return Rejected(*problem)
-    if _nobody(message):
+    if is_nobodys(message):
         return Rejected("no_identifier", "userId", "userId or anonymousId is required")
     context, agent = seen_by(_context(message, shared), arrival.sender)
     traits = _traits(message, context)
@@ -112,11 +111,6 @@ def _size_problem(message: Message, arrival: Arrival) -> Rejected | None:
     return None
 
 
-def _nobody(message: Message) -> bool:
-    user, anonymous = message.get("userId"), message.get("anonymousId")
-    return user in (None, "") and anonymous in (None, "")
-
-
 def _context(message: Message, shared: Mapping[str, Any]) -> Message:
     """The message's context over that of its batch."""
     own = message.get("context") or {}
@@ -132,16 +126,8 @@ def _traits(message: Message, context: Message) -> Message:
 
 
 def _consent(context: Message) -> dict[str, bool] | Rejected | None:
-    """{category: agreed}; None where nothing is said. What cannot be understood is not guessed at."""
-    consent = context.get("consent")
-    if consent is None:
-        return None
-    preferences = consent.get("categoryPreferences") if isinstance(consent, dict) else consent
-    if preferences is None:
-        return None
-    if not isinstance(preferences, dict) or not all(isinstance(each, bool) for each in preferences.values()):
-        return Rejected("bad_consent", "context.consent", "categoryPreferences must map names to true or false")
-    return preferences
+    said = preferences_of(context.get("consent"))
+    return Rejected(*said) if isinstance(said, Problem) else said
 
 
 def event_time(message: Message, shared: Mapping[str, Any], received: int) -> int | Rejected:
@@ -164,15 +150,3 @@ def event_time(message: Message, shared: Mapping[str, Any], received: int) -> in
     if original < 0:
         return Rejected("absurd_time", "timestamp", "the event would have happened before 1970")
     return min(original, received)
-
-
-def milliseconds(written: object) -> int | None:
-    """ISO 8601 (UTC where it does not say) as milliseconds since 1970."""
-    if not isinstance(written, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(written)
-        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
-    except (ValueError, OverflowError):
-        return None
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

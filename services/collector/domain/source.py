@@ -6,10 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from phonenumbers import SUPPORTED_REGIONS
 
-from contracts.tracking import PARTIES
+from contracts.tracking import BIGGEST_EVENT, PARTIES
 from services.collector.domain.agreement import FIRST
 from services.collector.domain.client import Sender
-from services.collector.domain.decode import BIGGEST_EVENT
 from services.collector.domain.normalize import Arrival
 from services.collector.domain.rules import NONE, Rules
 from services.collector.domain.visitor import GPC_POLICIES, MOST_DAYS, checked_origins

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from services.collector.domain.decode import Message, Refused
 from shared.errors import SamlaError
+from shared.shape import is_nobodys
 
 COOKIE: Final = "samla_visitor"
 MOST_DAYS: Final = 400
@@ -126,9 +127,5 @@ def _attributes(caller: Caller) -> str:
 def named(messages: Iterable[object], identity: str) -> list[object]:
     """The messages; those that say nothing of whose they are, are the visitor's."""
     return [
-        {**each, "anonymousId": identity} if isinstance(each, dict) and _nobodys(each) else each for each in messages
+        {**each, "anonymousId": identity} if isinstance(each, dict) and is_nobodys(each) else each for each in messages
     ]
-
-
-def _nobodys(message: Message) -> bool:
-    return all(message.get(each) in (None, "") for each in ("userId", "anonymousId"))

@@ -31,7 +31,8 @@ from services.console.admin.openapi import document
 from services.console.admin.services import Broken, Services
 from services.console.admin.table import CALLS, PATTERNS, ROOT, Call
 from services.console.admin.uploads import Uploads
-from services.console.progress import SUBSCRIPTIONS
+from services.console.asking import identifier_of
+from services.console.progress import SUBSCRIPTIONS, lag
 from shared.config import Settings
 from shared.errors import NotFound, SamlaError, Unavailable
 from shared.eventlog import MongoEventLog
@@ -113,11 +114,10 @@ class Admin:
 
     def _profile_of(self, who: str) -> str:
         """The profile id of `kind:value`, or the id that was given."""
-        kind, colon, value = who.partition(":")
-        if not colon:
+        identifier = identifier_of(who)
+        if identifier is None:
             return who
-        pair = [kind, value.strip().lower() if kind == "email" else value]
-        found = self._services.ask("identity", "resolve", {"identifiers": [pair]})
+        found = self._services.ask("identity", "resolve", {"identifiers": [identifier]})
         if found is None:
             raise NotFound("nobody is known by this identifier")
         return str(found)
@@ -216,10 +216,7 @@ class Admin:
 def behind(service: str, progress: Mapping[str, Mapping[str, int]], heads: Mapping[str, Mapping[int, int]]) -> Given:
     """Subscription -> events that it has not handled yet."""
     return {
-        name: sum(
-            max(0, head - progress.get(name, {}).get(f"{stream}:{partition}", 0))
-            for partition, head in heads[stream].items()
-        )
+        name: lag(stream, progress.get(name, {}), heads[stream])
         for name, stream in SUBSCRIPTIONS.get(service, {}).items()
     }
 

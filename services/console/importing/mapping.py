@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from contracts.tracking import KINDS
 from shared.errors import SamlaError
 from shared.values import Clean, compiled
 
@@ -33,7 +34,6 @@ Mapped = tuple[int, Message | None, int]
 Told = Callable[[str], None]
 """Takes the name of a column that could not be read."""
 
-KINDS: Final = ("track", "identify", "page", "screen", "group", "alias")
 ROOTS: Final = frozenset(
     {"userId", "anonymousId", "previousId", "groupId", "event", "name", "timestamp", "properties", "traits", "context"}
 )

@@ -6,16 +6,14 @@ source's own rules would refuse (its plan, its agreement), or a message that was
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from contracts.tracking import BIGGEST_EVENT
 from services.console.importing.mapping import Mapping_, Message, Row, messages_of
-from shared.shape import shape_problem
+from shared.shape import Problem, is_nobodys, milliseconds, preferences_of, shape_problem
 
-BIGGEST_EVENT: Final = 32_768
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SHOWN: Final = 5
 MOST_IDS: Final = 1_000_000
 """Message ids that are remembered."""
@@ -71,27 +69,20 @@ def problem_of(message: Message) -> str | None:
     """The code with which the door would set a message aside."""
     if len(orjson.dumps(message)) > BIGGEST_EVENT:
         return "too_large"
-    if wrong := shape_problem(message):
-        return wrong.code
-    if message.get("userId") in (None, "") and message.get("anonymousId") in (None, ""):
+    if shape := shape_problem(message):
+        return shape.code
+    if is_nobodys(message):
         return "no_identifier"
-    return _time_problem(message.get("timestamp")) or _consent_problem((message.get("context") or {}).get("consent"))
+    if wrong := _time_problem(message.get("timestamp")):
+        return wrong
+    said = preferences_of((message.get("context") or {}).get("consent"))
+    return said.code if isinstance(said, Problem) else None
 
 
 def _time_problem(written: Any) -> str | None:
     if written is None:
         return None
-    try:
-        moment = datetime.fromisoformat(written)
-        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
-    except (ValueError, OverflowError, TypeError):
+    at = milliseconds(written)
+    if at is None:
         return "bad_time"
-    return "absurd_time" if since.days < 0 else None
-
-
-def _consent_problem(consent: Any) -> str | None:
-    preferences = consent.get("categoryPreferences") if isinstance(consent, dict) else consent
-    if preferences is None:
-        return None
-    fine = isinstance(preferences, dict) and all(isinstance(each, bool) for each in preferences.values())
-    return None if fine else "bad_consent"
+    return "absurd_time" if at < 0 else None
