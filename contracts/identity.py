@@ -13,7 +13,21 @@ CREATED: Final = "identity.created.v1"
 ATTACHED: Final = "identity.attached.v1"
 MERGED: Final = "identity.merged.v1"
 SET_ASIDE: Final = "identity.set_aside.v1"
+SHARED: Final = "identity.shared.v1"
+RULES_CHANGED: Final = "identity.rules_changed.v1"
 ERASED: Final = "identity.erased.v1"
+
+
+NOBODY: Final = (
+    "", "0", "-1", "null", "none", "nil", "nan", "undefined", "anonymous", "guest", "unknown", "n/a", "na", "true",
+    "false", "[object object]", "(null)", "<null>", "{}", "[]", "id", "userid", "user_id", "test",
+    "00000000-0000-0000-0000-000000000000",
+)  # fmt: skip
+NOBODYS_EMAILS: Final = (
+    "test@test.com", "test@example.com", "user@example.com", "a@a.com", "none@none.com", "no@no.com",
+    "noreply@example.com", "email@email.com",
+)  # fmt: skip
+"""Values that are nobody's, in lower case: the door sets them aside, and identity's rules block them."""
 
 
 def _id(text: str) -> fields.String:
@@ -24,7 +38,14 @@ def _kind() -> fields.String:
     return fields.String(required=True, metadata={"description": "user, anonymous, email, phone, ..."})
 
 
-class Created(Schema):
+class Decided(Schema):
+    """By what something was decided."""
+
+    event = fields.String(validate=ID, metadata={"description": "the tracking event that showed it"})
+    rules = fields.Integer(strict=True, metadata={"description": "version of the rules; 0: those that are shipped"})
+
+
+class Created(Decided):
     """A person nobody knew, by a first identifier."""
 
     profile = _id("the person; also the envelope's subject")
@@ -36,20 +57,38 @@ class Attached(Created):
     """One more identifier of a person."""
 
 
-class Merged(Schema):
+class Merged(Decided):
     """Two profiles were one person all along."""
 
     into = _id("the profile that stays: the older; also the envelope's subject")
     profile = _id("the profile that is a part of it from now on")
+    subject = fields.String(validate=ID, metadata={"description": "the identifier that showed it"})
+    kind = fields.String(metadata={"description": "its kind"})
 
 
-class SetAside(Schema):
+class SetAside(Decided):
     """An identifier that came with a person's, but is not taken for theirs."""
 
     profile = _id("the person; also the envelope's subject")
     subject = _id("the identifier's subject")
     kind = _kind()
     reason = fields.String(required=True, metadata={"description": "such as limit_of_user"})
+
+
+class Shared(Decided):
+    """Somebody else is known on a person's device: from then on it tells nobody's."""
+
+    profile = _id("the person whose it was; also the envelope's subject")
+    subject = _id("the device's subject")
+    kind = _kind()
+    since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC, of the event's own time"})
+
+
+class RulesChanged(Schema):
+    """Other rules decide from here on. The envelope's subject is the id of the change."""
+
+    version = fields.Integer(required=True, strict=True)
+    rules = fields.Dict(required=True)
 
 
 class Erased(Schema):
@@ -65,6 +104,8 @@ EVENTS: Final[dict[str, type[Schema]]] = {
     ATTACHED: Attached,
     MERGED: Merged,
     SET_ASIDE: SetAside,
+    SHARED: Shared,
+    RULES_CHANGED: RulesChanged,
     ERASED: Erased,
 }
 """Event type -> schema of its data."""

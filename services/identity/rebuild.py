@@ -4,8 +4,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from contracts.identity import RULES_CHANGED
 from contracts.streams import IDENTITY
 from services.identity.domain.graph import involved
+from services.identity.domain.rules import rules_of
 from services.identity.store import IdentityStore
 from shared.eventlog import Event
 from shared.rebuild import Rows, Tools, Upto, run
@@ -50,8 +52,17 @@ def _fold(store: IdentityStore, page: list[Event], tools: Tools) -> None:
     graph = store.load(subjects, profiles)
     for event in page:
         graph.evolve(event.type, event.data, event.time)
-    version = store.version()
+        if event.type == RULES_CHANGED:
+            _put_rules(store, event, tools)
+    version, _ = store.version()
     tools.transactor.run(lambda within: store.save(graph, version, within))
+
+
+def _put_rules(store: IdentityStore, event: Event, tools: Tools) -> None:
+    document: Any = event.data["rules"]
+    rules = rules_of(int(str(event.data["version"])), document)
+    version, _ = store.version()
+    tools.transactor.run(lambda within: store.put_rules(rules, document, version, within))
 
 
 if __name__ == "__main__":

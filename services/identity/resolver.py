@@ -1,26 +1,27 @@
 """From tracking events to decisions, and from erasures to a graph without those who are erased."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from contracts.identity import ERASED
+from contracts.identity import ERASED, RULES_CHANGED
 from contracts.privacy import SUBJECTS_ERASED
 from contracts.streams import IDENTITY
-from services.identity.domain.decide import Found, decide
+from services.identity.domain.decide import FIRST, Claim, Found, decide
 from services.identity.domain.graph import Fact, Graph
+from services.identity.domain.rules import WRITTEN, Rules, rules_of
 from services.identity.store import IdentityStore
 from shared.consumer import Finish, Output
-from shared.eventlog import Event, NewEvent, derive_id, latest_causes
+from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
 from shared.eventlog.sealed import open_events
-from shared.keyring import Identifier, Keyring
-from shared.transaction import Transaction
+from shared.keyring import Keyring
+from shared.transaction import Transaction, Transactor
 
 SERVICE: Final = "identity"
 MOST_SETTLED: Final = 200_000
 
 
-Identified = list[tuple[Event, list[Found]]]
-"""Events with their identifiers."""
+Identified = list[tuple[Event, Claim]]
+"""Events with what they say of who is who."""
 
 
 class Settled:
@@ -66,14 +67,15 @@ class Resolver:
 
     def resolve(self, events: Sequence[Event]) -> Finish | None:
         """Decides about the identifiers of tracking events."""
-        found = self._found(events)
-        version = self._store.version()
+        version, number = self._store.version()
+        rules = self._store.rules(number)
+        found = self._found(events, rules)
         self._settled.at(version)
-        found = [(event, identifiers) for event, identifiers in found if not self._settled.all_one(identifiers)]
-        graph = self._store.load({each.subject for _, identifiers in found for each in identifiers})
+        found = [(event, claim) for event, claim in found if not self._settled.all_one(claim.found)]
+        graph = self._store.load({each.subject for _, claim in found for each in claim.found})
         self._settled.learn(version, graph)
         found = self._living(found, graph)
-        decided = [(event, facts) for event, each in found if (facts := decide(graph, event.id, event.time, each))]
+        decided = [(event, facts) for event, claim in found if (facts := decide(graph, claim, rules))]
         made = [new for event, facts in decided for new in _events(event, facts)]
 
         def finish(within: Transaction) -> list[Output]:
@@ -85,7 +87,7 @@ class Resolver:
 
     def _living(self, found: Identified, graph: Graph) -> Identified:
         """Without who is being erased, though the erasure may not have come to us yet."""
-        named = {each.subject for _, identifiers in found for each in identifiers}
+        named = {each.subject for _, claim in found for each in claim.found}
         gone = self._keyring.fenced({*named, *graph.people})
         if not gone:
             return found
@@ -93,35 +95,51 @@ class Resolver:
             subject: profile for subject, profile in graph.links.items() if subject not in gone and profile not in gone
         }
         return [
-            (event, [each for each in identifiers if each.subject not in gone])
-            for event, identifiers in found
+            (event, claim._replace(found=[each for each in claim.found if each.subject not in gone]))
+            for event, claim in found
             if event.subject not in gone
         ]
 
-    def _found(self, events: Sequence[Event]) -> Identified:
-        """The identifiers of each event as subjects; erased events have none."""
+    def _found(self, events: Sequence[Event], rules: Rules) -> Identified:
+        """What each event says of who is who; erased events, and those of nobody, say nothing."""
         bodies = open_events(self._keyring, events)
-        named: list[list[Identifier]] = [
-            [(kind, value) for kind, value in _identifiers(body)] if body else [] for body in bodies
-        ]
-        others = {pair for pairs in named for pair in pairs[1:]}
+        named = [_named(body, rules) if body else [] for body in bodies]
+        others = {(each.kind, each.value) for claims in named for each in claims if not each.own}
         subjects = self._keyring.subjects_of(list(others), create=True)
         found = []
-        for event, body, pairs in zip(events, bodies, named, strict=True):
-            if body is None:
-                continue
+        for event, body, claims in zip(events, bodies, named, strict=True):
             # The event's own subject is its first identifier's as of then; the table may have forgotten since.
-            if not pairs:
-                continue  # Nobody's: what came as identifiers was junk.
-            mine = [Found(pairs[0][0], event.subject)]
-            mine += [Found(pair[0], subject) for pair in pairs[1:] if (subject := subjects[pair])]
-            found.append((event, mine))
+            mine = [
+                Found(each.kind, event.subject if each.own else subject)
+                for each in claims
+                if (subject := event.subject if each.own else subjects[each.kind, each.value])
+            ]
+            if body is not None and mine:
+                found.append((event, Claim(event.id, event.time, mine, _time(body), str(body.get("party", FIRST)))))
         return found
+
+    def change_rules(
+        self, document: Mapping[str, Any], change: str, now: int, transactor: Transactor, log: EventLog
+    ) -> Rules:
+        """Puts rules in force for what is decided from now on: a fact like any other. Raises SamlaError."""
+        version, number = self._store.version()
+        rules = rules_of(number + 1, dict(document))
+
+        def work(within: Transaction) -> None:
+            self._store.put_rules(rules, document, version, within)
+            data: dict[str, Any] = {"version": rules.version, "rules": dict(document)}
+            event = NewEvent(
+                id=change, type=RULES_CHANGED, source=SERVICE, subject=change, time=now, data=data, correlation=change
+            )
+            log.append(IDENTITY, [event], within)
+
+        transactor.run(work)
+        return rules
 
     def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops erased people."""
         erasures = [event for event in events if event.type == SUBJECTS_ERASED]
-        version = self._store.version()
+        version, _ = self._store.version()
         graph = self._store.load(
             {subject for event in erasures for subject in event.texts("subjects")},
             {profile for event in erasures for profile in event.texts("profiles")},
@@ -150,9 +168,32 @@ def _erased(event: Event, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _identifiers(body: dict[str, object]) -> list[list[str]]:
-    found: Any = body.get("identifiers") or []
-    return [[str(kind), str(value)] for kind, value in found]
+class Named(NamedTuple):
+    """An identifier of a body, by the rules."""
+
+    kind: str
+    value: str
+    own: bool
+    """Whether the event's own subject is this one's."""
+
+
+def _named(body: Mapping[str, Any], rules: Rules) -> list[Named]:
+    """Those that are somebody's. Where the event's own is compared in another form, the event lies under the form in
+    which it was written, which is one more of the person's."""
+    found: list[Named] = []
+    for number, (kind, written) in enumerate(body.get("identifiers") or ()):
+        value = rules.of(str(kind)).value(str(written))
+        if value is None:
+            continue
+        found.append(Named(str(kind), value, not number and value == written))
+        if not number and value != written:
+            found.append(Named(WRITTEN, str(written), own=True))
+    return found
+
+
+def _time(body: Mapping[str, Any]) -> int:
+    time = body.get("time")
+    return time if isinstance(time, int) else 0
 
 
 def _events(cause: Event, facts: Sequence[Fact]) -> list[NewEvent]:

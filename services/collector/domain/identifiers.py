@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+from contracts.identity import NOBODY, NOBODYS_EMAILS
 from shared.values import e164
 
 Identifier = list[str]
@@ -15,15 +16,7 @@ EMAIL: Final = "email"
 PHONE: Final = "phone"
 LONGEST_VALUE: Final = 512
 
-JUNK: Final = frozenset(
-    {
-        "", "0", "-1", "null", "none", "nil", "nan", "undefined", "anonymous", "guest", "unknown", "n/a", "na",
-        "true", "false", "[object object]", "(null)", "<null>", "{}", "[]", "id", "userid", "user_id", "test",
-        "00000000-0000-0000-0000-000000000000",
-        "test@test.com", "test@example.com", "user@example.com", "a@a.com", "none@none.com", "no@no.com",
-        "noreply@example.com", "email@email.com",
-    }
-)  # fmt: skip
+JUNK: Final = frozenset({*NOBODY, *NOBODYS_EMAILS})
 """Values that are nobody's. Compared in lower case."""
 
 

@@ -1,20 +1,22 @@
-"""The rules: which identifiers of an event are one person's. Deterministic; no guesses by likeness.
+"""The rules at work: which identifiers of an event are one person's. Deterministic; no guesses by likeness.
 
-The identifiers of an event come by priority. They are one person's, unless that person would then have
-more of a kind than a person has: two user ids are two people, on a shared tablet too. What does not fit is
-set aside: the identifier of lower priority stays where it was.
+Identifiers come by priority. Those that name people are taken first; each joins the person whose event it is,
+unless that person would then have more of its kind than the rules allow, or two of what is one a person: then it is
+set aside, and the rest is tried without it. Devices come after. A device joins two who are known, by nothing that
+both have and that differs; else somebody else is known on it, and from that event on it tells nobody's.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from contracts.identity import ATTACHED, CREATED, MERGED, SET_ASIDE
-from services.identity.domain.graph import Fact, Graph, Person
+from contracts.identity import ATTACHED, CREATED, MERGED, SET_ASIDE, SHARED
+from services.identity.domain.graph import Fact, Graph, Member, Person
+from services.identity.domain.rules import SHIPPED, Rules
 from shared.eventlog.event import derive_id
 
-LIMITS: Final = {"user": 1, "email": 5, "phone": 5, "anonymous": 100}
-"""Kind -> how many of it one person may have."""
-LIMIT_OF_OTHERS: Final = 5
+DAY_MS: Final = 86_400_000
+FIRST: Final = "first"
+SECOND: Final = "second"
 
 
 class Found(NamedTuple):
@@ -24,55 +26,179 @@ class Found(NamedTuple):
     subject: str
 
 
-def decide(graph: Graph, event: str, time: int, found: Sequence[Found]) -> list[Fact]:
-    """What follows from an event's identifiers (by priority). The graph is as if it had happened already.
+class Claim(NamedTuple):
+    """An event, as far as it says who is who."""
 
-    `event` is its id, from which a new profile's id follows; `time` is when it was received.
-    """
-    facts: list[Fact] = []
-
-    def happen(fact: str, subject: str, /, **data: str) -> None:
-        facts.append(Fact(fact, subject, dict(data)))
-        graph.evolve(fact, data, time)
-
-    if not found:
-        return facts
-    home = _home(graph, found)
-    if home is None:
-        profile, first = derive_id("profile", event), found[0]
-        happen(CREATED, profile, profile=profile, subject=first.subject, kind=first.kind)
-        home = profile
-    for each in found:
-        person, other = graph.people[home], graph.person_of(each.subject)
-        if other is None and (lacks := too_many(person, {each.subject: each.kind})) is None:
-            happen(ATTACHED, home, profile=home, subject=each.subject, kind=each.kind)
-        elif other is not None and other.id == home:
-            continue
-        elif other is not None and (lacks := too_many(person, other.members)) is None:
-            into, old = sorted((person, other), key=lambda one: one.age)
-            happen(MERGED, into.id, into=into.id, profile=old.id)
-            home = into.id
-        elif each.subject not in person.aside:
-            happen(SET_ASIDE, home, profile=home, subject=each.subject, kind=each.kind, reason=f"limit_of_{lacks}")
-    return facts
+    event: str
+    """Its id."""
+    received: int
+    """ms since 1970 UTC."""
+    found: Sequence[Found]
+    """Its identifiers; the first is whose event it is."""
+    time: int = 0
+    """When it happened (ms); 0: when it was received."""
+    party: str = FIRST
 
 
-def _home(graph: Graph, found: Sequence[Found]) -> str | None:
-    """The person whose event it is: that of the first identifier, else the first known one that it fits."""
-    first = found[0]
-    if person := graph.person_of(first.subject):
-        return person.id
-    for each in found[1:]:
-        person = graph.person_of(each.subject)
-        if person is not None and too_many(person, {first.subject: first.kind}) is None:
-            return person.id
-    return None
+def decide(graph: Graph, claim: Claim, rules: Rules = SHIPPED) -> list[Fact]:
+    """What follows from an event's identifiers. The graph is as if it had happened already."""
+    return _Deciding(graph, claim, rules).facts() if claim.found else []
 
 
-def too_many(person: Person, more: dict[str, str]) -> str | None:
-    """The kind of which the person would have more than a person has; None where all fit."""
-    added = {subject: kind for subject, kind in more.items() if subject not in person.members}
-    for kind in sorted(set(added.values())):
-        if person.count(kind) + sum(each == kind for each in added.values()) > LIMITS.get(kind, LIMIT_OF_OTHERS):
-            return kind
-    return None
+class _Deciding:
+    """One decision."""
+
+    def __init__(self, graph: Graph, claim: Claim, rules: Rules) -> None:
+        self._graph = graph
+        self._claim = claim
+        self._rules = rules
+        self._facts: list[Fact] = []
+        self._home: str | None = None
+        self._pending: dict[str, Member] = {}
+        """Of an event of somebody nobody knows yet."""
+        self._aside: list[tuple[Found, str]] = []
+
+    def facts(self) -> list[Fact]:
+        """All that follows."""
+        for each in self._by_priority():
+            if self._is_device(each):
+                self._take_device(each)
+            else:
+                self._take(each)
+        if self._home is None:
+            self._create()
+        for each, reason in self._aside:
+            self._set_aside(each, reason)
+        return self._facts
+
+    def _by_priority(self) -> list[Found]:
+        """Those that may count. A supplier's identifiers show nothing of one another, nor do a partner's, unless
+        the rules say so."""
+        found = sorted(self._claim.found, key=lambda each: self._rules.of(each.kind).priority)
+        people = [each for each in found if not self._is_device(each)]
+        devices = [each for each in found if self._is_device(each)]
+        ordered = [*people, *devices]
+        if self._claim.party == FIRST or (self._claim.party == SECOND and self._rules.second_party_merges):
+            return ordered
+        own = self._claim.found[0]
+        self._aside = [(each, "party") for each in ordered if each.subject != own.subject]
+        return [own]
+
+    def _is_device(self, each: Found) -> bool:
+        return self._rules.of(each.kind).device
+
+    @property
+    def _time(self) -> int:
+        return self._claim.time or self._claim.received
+
+    # Taking identifiers, one by one
+
+    def _take(self, each: Found) -> None:
+        """One that names somebody."""
+        other = self._graph.person_of(each.subject)
+        if other is None:
+            self._join({each.subject: Member(each.kind, self._claim.received)}, each)
+        elif self._home is None:
+            self._settle(other, each, by_device=False)
+        elif other.id != self._home:
+            self._meet(other, each)
+
+    def _take_device(self, each: Found) -> None:
+        """One that somebody uses."""
+        other = self._graph.person_of(each.subject)
+        if other is None:
+            self._join({each.subject: Member(each.kind, self._claim.received)}, each)
+        elif self._time >= other.shared.get(each.subject, self._time + 1):
+            return  # It tells nothing any more.
+        elif self._home is None and not self._pending:
+            self._home = other.id
+        elif self._home is None:
+            self._settle(other, each, by_device=True)
+        elif other.id != self._home:
+            self._meet(other, each)
+
+    def _join(self, new: dict[str, Member], each: Found) -> None:
+        """Somebody nobody knew by this."""
+        person = self._graph.people[self._home] if self._home else None
+        members = person.members if person else self._pending
+        if reason := self._obstacle(members, new, by_device=False):
+            self._aside.append((each, reason))
+        elif person is None:
+            self._pending |= new
+        else:
+            self._attach(each)
+
+    def _settle(self, other: Person, each: Found, by_device: bool) -> None:
+        """The event is this person's, if what it has named so far fits."""
+        if reason := self._obstacle(other.members, self._pending, by_device):
+            self._create()
+            self._apart(other, each, reason)
+            return
+        self._home = other.id
+        for subject, member in self._pending.items():
+            self._attach(Found(member.kind, subject))
+        self._pending = {}
+
+    def _meet(self, other: Person, each: Found) -> None:
+        """Two who are known already are named by one event."""
+        person = self._graph.people[str(self._home)]
+        if reason := self._obstacle(person.members, other.members, self._is_device(each)):
+            return self._apart(other, each, reason)
+        into, old = sorted((person, other), key=lambda one: one.age)
+        self._happen(MERGED, into.id, into=into.id, profile=old.id, subject=each.subject, kind=each.kind)
+        self._home = into.id
+        return None
+
+    def _apart(self, other: Person, each: Found, reason: str) -> None:
+        """They stay two."""
+        if self._is_device(each):
+            data = {"profile": other.id, "subject": each.subject, "kind": each.kind, "since": self._time}
+            self._happen(SHARED, other.id, **data)
+        else:
+            self._aside.append((each, reason))
+
+    def _obstacle(self, some: Mapping[str, Member], more: Mapping[str, Member], by_device: bool) -> str:
+        """Why these cannot be one person's; empty where they can."""
+        added = {subject: member for subject, member in more.items() if subject not in some}
+        for kind in sorted({member.kind for member in added.values()}):
+            rule = self._rules.of(kind)
+            held = [member for member in (*some.values(), *added.values()) if member.kind == kind]
+            theirs = any(member.kind == kind for member in some.values())
+            if by_device and theirs and not rule.device:
+                return f"other_{kind}"
+            if len(held) > rule.most:
+                return f"limit_of_{kind}"
+            if rule.window and self._within(held, rule.window.days) > rule.window.limit:
+                return f"limit_of_{kind}_in_{rule.window.days}_days"
+        return ""
+
+    def _within(self, held: Sequence[Member], days: int) -> int:
+        """How many became somebody's lately."""
+        return sum(each.since > self._claim.received - days * DAY_MS for each in held)
+
+    # What happens
+
+    def _create(self) -> None:
+        """Somebody nobody knew, by all that the event has named."""
+        if not self._pending:
+            # All were set aside, or are devices that tell nothing: whose event it is, is somebody of their own.
+            return
+        profile = derive_id("profile", self._claim.event)
+        self._home = profile
+        for number, (subject, member) in enumerate(self._pending.items()):
+            fact = ATTACHED if number else CREATED
+            self._happen(fact, profile, profile=profile, subject=subject, kind=member.kind)
+        self._pending = {}
+
+    def _attach(self, each: Found) -> None:
+        self._happen(ATTACHED, str(self._home), profile=str(self._home), subject=each.subject, kind=each.kind)
+
+    def _set_aside(self, each: Found, reason: str) -> None:
+        if self._home is not None and each.subject not in self._graph.people[self._home].aside:
+            data = {"profile": self._home, "subject": each.subject, "kind": each.kind, "reason": reason}
+            self._happen(SET_ASIDE, self._home, **data)
+
+    def _happen(self, fact: str, about: str, **data: Any) -> None:
+        whole = {**data, "event": self._claim.event, "rules": self._rules.version}
+        self._facts.append(Fact(fact, about, whole))
+        self._graph.evolve(fact, whole, self._claim.received)

@@ -1,15 +1,23 @@
 """The identifier graph: people, the identifiers (subjects) that are theirs, and how facts change it."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from contracts.identity import ATTACHED, CREATED, ERASED, MERGED, SET_ASIDE
+from contracts.identity import ATTACHED, CREATED, ERASED, MERGED, RULES_CHANGED, SET_ASIDE, SHARED
 from shared.errors import Poison
 
 MOST_REMEMBERED_ASIDE: Final = 100
 """Identifiers that a person remembers as not theirs, so as not to say it again at each event."""
+
+
+class Member(NamedTuple):
+    """An identifier that is a person's."""
+
+    kind: str
+    since: int
+    """When it became theirs (ms)."""
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,17 +26,19 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     since: int
     """When the person was first seen (ms); 0 where merged."""
-    members: dict[str, str] = {}
-    """Subject -> kind."""
+    members: dict[str, Member] = {}
+    """By subject."""
     aside: tuple[str, ...] = ()
     """Subjects that came with the person's and are not taken for theirs."""
     merged: tuple[str, ...] = ()
     """Profiles that are a part of this one."""
+    shared: dict[str, int] = {}
+    """Devices (subjects) on which somebody else is known too, and since when (ms): from then on they tell nothing."""
     into: str | None = None
 
     def count(self, kind: str) -> int:
         """How many identifiers of a kind."""
-        return sum(each == kind for each in self.members.values())
+        return sum(each.kind == kind for each in self.members.values())
 
     @property
     def age(self) -> tuple[int, str]:
@@ -76,12 +86,12 @@ class Graph:
 
     def _created(self, data: Mapping[str, Any], time: int) -> None:
         profile, subject = data["profile"], data["subject"]
-        self._put(Person(id=profile, since=time, members={subject: data["kind"]}))
+        self._put(Person(id=profile, since=time, members={subject: Member(data["kind"], time)}))
         self._link(subject, profile)
 
     def _attached(self, data: Mapping[str, Any], time: int) -> None:
         person = self.people[data["profile"]]
-        members = {**person.members, data["subject"]: data["kind"]}
+        members = {**person.members, data["subject"]: Member(data["kind"], time)}
         aside = tuple(each for each in person.aside if each != data["subject"])
         self._put(msgspec.structs.replace(person, members=members, aside=aside))
         self._link(data["subject"], person.id)
@@ -95,6 +105,7 @@ class Graph:
                 into,
                 members=members,
                 aside=aside[:MOST_REMEMBERED_ASIDE],
+                shared={**into.shared, **old.shared},
                 merged=tuple(sorted({*into.merged, *old.merged, old.id})),
             )
         )
@@ -107,6 +118,14 @@ class Graph:
         person = self.people[data["profile"]]
         aside = (*person.aside, data["subject"])[-MOST_REMEMBERED_ASIDE:]
         self._put(msgspec.structs.replace(person, aside=aside))
+
+    def _shared(self, data: Mapping[str, Any], time: int) -> None:
+        person = self.people[data["profile"]]
+        since = min(int(data["since"]), person.shared.get(data["subject"], int(data["since"])))
+        self._put(msgspec.structs.replace(person, shared={**person.shared, data["subject"]: since}))
+
+    def _ruled(self, data: Mapping[str, Any], time: int) -> None:
+        """Rules change what is decided from then on, and nothing that was."""
 
     def _erased(self, data: Mapping[str, Any], time: int) -> None:
         for profile in data["profiles"]:
@@ -122,6 +141,8 @@ _STEPS: Final[dict[str, Any]] = {
     ATTACHED: Graph._attached,
     MERGED: Graph._merged,
     SET_ASIDE: Graph._set_aside,
+    SHARED: Graph._shared,
+    RULES_CHANGED: Graph._ruled,
     ERASED: Graph._erased,
 }
 
