@@ -14,6 +14,9 @@ ATTACHED: Final = "identity.attached.v1"
 MERGED: Final = "identity.merged.v1"
 SET_ASIDE: Final = "identity.set_aside.v1"
 SHARED: Final = "identity.shared.v1"
+GIVEN: Final = "identity.given.v1"
+SPLIT: Final = "identity.split.v1"
+REGROUPED: Final = "identity.regrouped.v1"
 RULES_CHANGED: Final = "identity.rules_changed.v1"
 ERASED: Final = "identity.erased.v1"
 
@@ -84,11 +87,42 @@ class Shared(Decided):
     since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC, of the event's own time"})
 
 
+class Given(Decided):
+    """An event is somebody's although its own identifier is not theirs: it was done on a device that others use too,
+    or its own identifier was set aside. It stays theirs whoever gets its own identifier."""
+
+    profile = _id("the person; also the envelope's subject")
+    subject = _id("the event's own subject")
+    to = _id("the subject of the person's that the event named")
+
+
+class Regrouped(Schema):
+    """Who is who was decided again, from the events themselves: `facts` stand in place of everything that had been
+    decided about the dissolved people. It is one step: nobody ever sees them taken apart and not yet put together."""
+
+    decision = _id("what this is a part of; a split's own id")
+    dissolved = fields.List(fields.String(validate=ID), required=True, metadata={"description": "profiles"})
+    facts = fields.List(
+        fields.Dict(),
+        required=True,
+        metadata={"description": "in order: type, time (ms), and the data of a created, attached, merged, ..."},
+    )
+
+
+class Split(Regrouped):
+    """Identifiers are not one person's, whatever has shown it: those on the left are never those of somebody with one
+    on the right. The envelope's subject is the person's profile as of then."""
+
+    left = fields.List(fields.String(validate=ID), required=True, metadata={"description": "subjects"})
+    right = fields.List(fields.String(validate=ID), required=True, metadata={"description": "subjects"})
+
+
 class RulesChanged(Schema):
     """Other rules decide from here on. The envelope's subject is the id of the change."""
 
     version = fields.Integer(required=True, strict=True)
     rules = fields.Dict(required=True)
+    past = fields.Boolean(metadata={"description": "whether what was decided before is decided again by them"})
 
 
 class Erased(Schema):
@@ -105,6 +139,9 @@ EVENTS: Final[dict[str, type[Schema]]] = {
     MERGED: Merged,
     SET_ASIDE: SetAside,
     SHARED: Shared,
+    GIVEN: Given,
+    SPLIT: Split,
+    REGROUPED: Regrouped,
     RULES_CHANGED: RulesChanged,
     ERASED: Erased,
 }
@@ -112,8 +149,13 @@ EVENTS: Final[dict[str, type[Schema]]] = {
 
 RPCS: Final[dict[str, str]] = {
     "resolve": "([[kind, value], ...]) -> profile id of the first that is known, or None",
-    "members": "(profile, passed?) -> {profile, subjects, profiles, behind}; None where there is no such profile",
+    "members": "(profile, passed?) -> {profile, subjects, profiles, shared: {subject: since ms}, given and elsewhere: "
+    "{subject: [events]}, behind}; None where there is no such profile",
     "members_of": "([{profile, causes}]) -> [the same, or None]",
+    "explain": "(profile) -> {profile, profiles, identifiers, chain}: each decision with its event, source and rules",
+    "split": "(profile?, subject?, merge?) -> {decision, was, profiles}: takes an identifier or a merge back",
+    "rules": "() -> {rules, changes}",
+    "change_rules": "(rules) -> the rules in full, in force from now on",
     "stats": "() -> {people, identifiers, merges, set_aside}",
 }
 """RPC of the service `identity` -> its arguments and reply. `passed` and `causes`: `stream:partition` -> position."""

@@ -23,6 +23,15 @@ class Place(NamedTuple):
     partition: int
 
 
+class Mark(NamedTuple):
+    """Where a checkpoint was when it was read."""
+
+    position: int
+    """The last position handled; 0 at the start."""
+    turn: int = 0
+    """See `Checkpoints.turn`."""
+
+
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
     """An event that could not be handled. It holds no text of the error's: that might quote the event."""
 
@@ -44,17 +53,22 @@ class Checkpoints(Protocol):
     def setup(self) -> None:
         """Makes the collections."""
 
-    def at(self, place: Place) -> int:
-        """The last position handled; 0 at the start. Raises Unavailable."""
+    def at(self, place: Place) -> Mark:
+        """How far it has come. Raises Unavailable."""
 
     def all(self, session: Any = None) -> dict[Place, int]:
         """Every checkpoint there is."""
 
-    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[int, int]]) -> None:
+    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[Mark, int]]) -> None:
         """Moves checkpoints (place -> from where, to where). Raises CheckpointMoved where one is not there any more.
 
         Without a transaction some may have moved when it raises: for batches from which nothing follows.
         """
+
+    def turn(self, within: Transaction, positions: Mapping[Place, int]) -> None:
+        """Voids every batch that is under way at these checkpoints, which stay where they are: its move will raise
+        CheckpointMoved. For what changes the ground that batches are decided on. Raises it itself where one of them is
+        not at its position."""
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""
@@ -99,8 +113,8 @@ class MongoCheckpoints:
         self._checkpoints.create_index([("subscription", 1)], name="subscription")
         self._guard.update_one({"_id": "guard"}, {"$setOnInsert": {"held": False}}, upsert=True)
 
-    def at(self, place: Place) -> int:
-        """The last position handled."""
+    def at(self, place: Place) -> Mark:
+        """How far it has come."""
         try:
             found = self._checkpoints.find_one({"_id": _name(place)})
             if found is None:
@@ -110,7 +124,7 @@ class MongoCheckpoints:
         position = int(found["position"]) if found else 0
         if position < 0:
             raise Unavailable(f"{_name(place)} is held up by a rebuild; should that have ended, run it again")
-        return position
+        return Mark(position, int(found.get("turn", 0)) if found else 0)
 
     def hold(self) -> None:
         """Marks every checkpoint, so that no batch can commit, not even one that is under way: each becomes
@@ -144,15 +158,28 @@ class MongoCheckpoints:
         """Every checkpoint there is; as of a snapshot session, if one is given."""
         return {_place(doc): _read(doc) for doc in self._checkpoints.find({}, session=session)}
 
-    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[int, int]]) -> None:
+    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[Mark, int]]) -> None:
         """Moves checkpoints. In their order, as appenders do: two instances meet at the first they share."""
         steps = [
-            UpdateOne({"_id": _name(place), "position": old}, {"$set": {"position": Int64(new)}})
+            UpdateOne(
+                # Those that were never turned need not say so.
+                {"_id": _name(place), "position": old.position, "turn": old.turn or {"$in": [0, None]}},
+                {"$set": {"position": Int64(new)}},
+            )
             for place, (old, new) in moves.items()
         ]
         moved = self._checkpoints.bulk_write(steps, ordered=True, session=within.session if within else None)
         if moved.matched_count != len(steps):
             raise CheckpointMoved(f"{', '.join(map(_name, moves))}: not all are where they were read")
+
+    def turn(self, within: Transaction, positions: Mapping[Place, int]) -> None:
+        """Voids what is under way."""
+        steps = [
+            UpdateOne({"_id": _name(place), "position": position}, {"$inc": {"turn": 1}})
+            for place, position in sorted(positions.items())
+        ]
+        if steps and self._checkpoints.bulk_write(steps, session=within.session).matched_count != len(steps):
+            raise CheckpointMoved("events have been handled meanwhile")
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""
@@ -174,28 +201,40 @@ class MemoryCheckpoints:
 
     def __init__(self, transactor: MemoryTransactor) -> None:
         self._transactor = transactor
-        self._positions: dict[Place, int] = {}
+        self._marks: dict[Place, Mark] = {}
         self._parked: dict[str, Parked] = {}
 
     def setup(self) -> None:
         """Nothing to make."""
 
-    def at(self, place: Place) -> int:
-        """The last position handled."""
-        return self._positions.get(place, 0)
+    def at(self, place: Place) -> Mark:
+        """How far it has come."""
+        return self._marks.get(place, Mark(0))
 
     def all(self, session: Any = None) -> dict[Place, int]:
         """Every checkpoint there is."""
-        return dict(self._positions)
+        return {place: mark.position for place, mark in self._marks.items()}
 
-    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[int, int]]) -> None:
+    def move(self, within: Transaction | None, moves: Mapping[Place, tuple[Mark, int]]) -> None:
         """Moves checkpoints."""
         for place, (old, new) in moves.items():
             if self.at(place) != old:
-                raise CheckpointMoved(f"{_name(place)} is no longer at {old}")
-            self._positions[place] = new
-            if within is not None:
-                self._transactor.undo(within, partial(self._positions.__setitem__, place, old))
+                raise CheckpointMoved(f"{_name(place)} is no longer at {old.position}")
+            self._put(within, place, Mark(new, old.turn))
+
+    def turn(self, within: Transaction, positions: Mapping[Place, int]) -> None:
+        """Voids what is under way."""
+        for place, position in positions.items():
+            mark = self.at(place)
+            if mark.position != position:
+                raise CheckpointMoved(f"{_name(place)} is no longer at {position}")
+            self._put(within, place, Mark(position, mark.turn + 1))
+
+    def _put(self, within: Transaction | None, place: Place, mark: Mark) -> None:
+        before = self.at(place)
+        self._marks[place] = mark
+        if within is not None:
+            self._transactor.undo(within, partial(self._marks.__setitem__, place, before))
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""

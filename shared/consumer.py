@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from pymongo.errors import PyMongoError
 
-from shared.checkpoints import Checkpoints, Parked, Place, parked_id
+from shared.checkpoints import Checkpoints, Mark, Parked, Place, parked_id
 from shared.errors import CheckpointMoved, Poison, SamlaError
 from shared.eventlog import Event, EventLog, NewEvent
 from shared.metrics import BATCH_SECONDS, EVENTS_CONSUMED, EVENTS_PARKED
@@ -86,10 +86,13 @@ class Consumer:
         self._now_ms = now_ms
         self._biggest = biggest
         self._limit = min(FIRST_BATCH, biggest)
-        self._known: dict[int, int] = {}
+        self._known: dict[int, Mark] = {}
 
     def position(self, partition: int) -> int:
         """How far the partition has been handled, as far as this instance knows."""
+        return self._mark(partition).position
+
+    def _mark(self, partition: int) -> Mark:
         if partition not in self._known:
             self._known[partition] = self._checkpoints.at(self._place(partition))
         return self._known[partition]
@@ -157,7 +160,7 @@ class Consumer:
         if finish is None:
             # Where nothing is written, nothing can be half written: no transaction is needed.
             self._checkpoints.move(None, self._moves(reached))
-            self._known.update(reached)
+            self._reach(reached)
             return
 
         def work(within: Transaction) -> None:
@@ -165,11 +168,15 @@ class Consumer:
             self._append(finish(within), within)
 
         self._transactor.run(work)
-        self._known.update(reached)
+        self._reach(reached)
 
-    def _moves(self, reached: dict[int, int]) -> dict[Place, tuple[int, int]]:
+    def _reach(self, reached: dict[int, int]) -> None:
+        for partition, position in reached.items():
+            self._known[partition] = self._mark(partition)._replace(position=position)
+
+    def _moves(self, reached: dict[int, int]) -> dict[Place, tuple[Mark, int]]:
         """In ascending order, like appenders: two instances meet at the first partition they share."""
-        return {self._place(each): (self.position(each), position) for each, position in sorted(reached.items())}
+        return {self._place(each): (self._mark(each), position) for each, position in sorted(reached.items())}
 
     def _append(self, outputs: Sequence[Output], within: Transaction) -> None:
         for stream, events in outputs:
@@ -184,7 +191,7 @@ class Consumer:
             self._checkpoints.park(within, parked)
 
         self._transactor.run(work)
-        self._known.update(reached)
+        self._reach(reached)
         EVENTS_PARKED.labels(self.subscription).inc()
         logger.error("an event is parked", parked=parked.id, error=parked.error, where=parked.where)
 

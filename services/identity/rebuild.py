@@ -62,7 +62,8 @@ def _put_rules(store: IdentityStore, event: Event, tools: Tools) -> None:
     document: Any = event.data["rules"]
     rules = rules_of(int(str(event.data["version"])), document)
     version, _ = store.version()
-    tools.transactor.run(lambda within: store.put_rules(rules, document, version, within))
+    past = event.data.get("past") is True
+    tools.transactor.run(lambda within: store.put_rules(rules, document, event.time, past, version, within))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from services.identity.domain.rules import WRITTEN, Rules, rules_of
 from services.identity.store import IdentityStore
 from shared.consumer import Finish, Output
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
-from shared.eventlog.sealed import open_events
+from shared.eventlog.sealed import Body, open_events
 from shared.keyring import Keyring
 from shared.transaction import Transaction, Transactor
 
@@ -38,23 +38,32 @@ class Settled:
             self._version = version
             self._links = {}
 
-    def all_one(self, identifiers: Sequence[Found]) -> bool:
-        """Whether they are one person's already: nothing is to be decided then."""
-        owners = {self._links.get(each.subject) for each in identifiers}
+    def all_one(self, claim: Claim) -> bool:
+        """Whether all of them are one person's already: nothing is to be decided then."""
+        owners = {self._links.get(each) for each in {claim.subject, *(one.subject for one in claim.found)}}
         return len(owners) == 1 and None not in owners
 
     def learn(self, version: int, graph: Graph) -> None:
         """What was loaded after that version was read."""
         if version == self._version:
-            self._links.update(graph.links)
+            self._links.update(_plain(graph))
 
     def changed(self, version: int, graph: Graph) -> None:
         """This process has moved the graph on from that version."""
         if version == self._version:
             self._version = version + 1
-            self._links.update(graph.links)
-            for subject in graph.unlinked:
+            shared = {
+                subject for profile in graph.touched & graph.people.keys() for subject in graph.people[profile].shared
+            }
+            for subject in graph.unlinked | shared:
                 self._links.pop(subject, None)
+            self._links.update(_plain(graph))
+
+
+def _plain(graph: Graph) -> dict[str, str]:
+    """Whose identifiers are, without devices that are shared: whose an event on those is, is decided each time."""
+    shared = {subject for person in graph.people.values() for subject in person.shared}
+    return {subject: profile for subject, profile in graph.links.items() if subject not in shared}
 
 
 class Resolver:
@@ -69,9 +78,9 @@ class Resolver:
         """Decides about the identifiers of tracking events."""
         version, number = self._store.version()
         rules = self._store.rules(number)
-        found = self._found(events, rules)
+        found = self.claims(events, rules)
         self._settled.at(version)
-        found = [(event, claim) for event, claim in found if not self._settled.all_one(claim.found)]
+        found = [(event, claim) for event, claim in found if not self._settled.all_one(claim)]
         graph = self._store.load({each.subject for _, claim in found for each in claim.found})
         self._settled.learn(version, graph)
         found = self._living(found, graph)
@@ -100,7 +109,7 @@ class Resolver:
             if event.subject not in gone
         ]
 
-    def _found(self, events: Sequence[Event], rules: Rules) -> Identified:
+    def claims(self, events: Sequence[Event], rules: Rules) -> Identified:
         """What each event says of who is who; erased events, and those of nobody, say nothing."""
         bodies = open_events(self._keyring, events)
         named = [_named(body, rules) if body else [] for body in bodies]
@@ -115,19 +124,31 @@ class Resolver:
                 if (subject := event.subject if each.own else subjects[each.kind, each.value])
             ]
             if body is not None and mine:
-                found.append((event, Claim(event.id, event.time, mine, _time(body), str(body.get("party", FIRST)))))
+                party = str(body.get("party", FIRST))
+                found.append((event, Claim(event.id, event.time, event.subject, mine, _time(body), party)))
         return found
 
+    def values(self, events: Sequence[Event], bodies: Sequence[Body | None], rules: Rules) -> dict[str, str]:
+        """Subject -> value of the identifiers that these events name; of erased events, none."""
+        named = [
+            (event, each) for event, body in zip(events, bodies, strict=True) for each in _named(body or {}, rules)
+        ]
+        others = {(each.kind, each.value) for _, each in named if not each.own}
+        known = self._keyring.subjects_of(list(others), create=False)
+        values = {subject: value for (_, value), subject in known.items() if subject}
+        return values | {event.subject: each.value for event, each in named if each.own}
+
     def change_rules(
-        self, document: Mapping[str, Any], change: str, now: int, transactor: Transactor, log: EventLog
+        self, document: Mapping[str, Any], past: bool, change: str, now: int, transactor: Transactor, log: EventLog
     ) -> Rules:
-        """Puts rules in force for what is decided from now on: a fact like any other. Raises SamlaError."""
+        """Puts rules in force for what is decided from now on, a fact like any other; with `past`, what was decided
+        before is going to be decided again by them. Raises SamlaError."""
         version, number = self._store.version()
         rules = rules_of(number + 1, dict(document))
 
         def work(within: Transaction) -> None:
-            self._store.put_rules(rules, document, version, within)
-            data: dict[str, Any] = {"version": rules.version, "rules": dict(document)}
+            self._store.put_rules(rules, document, now, past, version, within)
+            data: dict[str, Any] = {"version": rules.version, "rules": dict(document), "past": past}
             event = NewEvent(
                 id=change, type=RULES_CHANGED, source=SERVICE, subject=change, time=now, data=data, correlation=change
             )

@@ -1,21 +1,24 @@
 """The nameko service `identity`."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from nameko.rpc import rpc
 
 from contracts.streams import PRIVACY, TRACKING
 from services.identity.domain.graph import Person
+from services.identity.explaining import Explaining
+from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
-from services.identity.store import IdentityStore
+from services.identity.store import Given, IdentityStore
 from shared.checkpoints import handled_by, is_behind
 from shared.consumer import Finish
+from shared.errors import SamlaError
 from shared.eventlog import Event
+from shared.keyring import new_id
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import subscribe
-
-RESOLVE = "identity.resolve"
 
 
 class Parts:
@@ -25,6 +28,16 @@ class Parts:
         self.graph = IdentityStore(runtime.db)
         self.graph.setup()
         self.resolver = Resolver(self.graph, runtime.keyring)
+        self.explaining = Explaining(self.graph, self.resolver, runtime.log, runtime.keyring)
+        self.regrouping = Regrouping(
+            self.graph,
+            self.resolver,
+            runtime.log,
+            runtime.keyring,
+            runtime.transactor,
+            runtime.checkpoints,
+            runtime.clock.now_ms,
+        )
 
 
 class IdentityService(Service):
@@ -54,7 +67,9 @@ class IdentityService(Service):
         pairs = [(kind, value) for kind, value in identifiers]
         subjects = self.runtime.keyring.subjects_of(pairs, create=False)
         profiles = self.store.graph.profile_of([each for each in subjects.values() if each])
-        return next((profiles[s] for pair in pairs if (s := subjects[pair]) and s in profiles), None)
+        shared = self.store.graph.shared(profiles.values())
+        known = (s for pair in pairs if (s := subjects[pair]) and s in profiles and s not in shared)
+        return next((profiles[s] for s in known), None)
 
     @rpc
     def members(self, profile: str, passed: dict[str, int] | None = None) -> dict[str, Any] | None:
@@ -67,10 +82,40 @@ class IdentityService(Service):
         # Read before the graph is: what it says is then at least that new.
         handled = handled_by(RESOLVE, self.runtime.checkpoints)
         people = self.store.graph.people_by_id({each["profile"] for each in requests})
+        given = self.store.graph.given_of(people.values())
         return [
-            _members(people.get(each["profile"]), is_behind(handled, each.get("causes") or {}, TRACKING))
+            _members(people.get(each["profile"]), given, is_behind(handled, each.get("causes") or {}, TRACKING))
             for each in requests
         ]
+
+    @rpc
+    def explain(self, profile: str) -> dict[str, Any] | None:
+        """Why it is one person: each decision with what was said, where, when, and by which rules."""
+        return self.store.explaining.explain(profile)
+
+    @rpc
+    def split(self, profile: str | None = None, subject: str | None = None, merge: str | None = None) -> dict[str, Any]:
+        """Takes one of a person's identifiers, or one merge, back; both are told by `explain`."""
+        if merge is not None:
+            return self.store.regrouping.split_merge(merge)
+        if not profile or not subject:
+            raise SamlaError("say which merge, or which identifier (its subject) of which profile")
+        return self.store.regrouping.split_identifier(profile, subject)
+
+    @rpc
+    def rules(self) -> dict[str, Any]:
+        """The rules in force, in full, and every change of them."""
+        _, number = self.store.graph.version()
+        return {"rules": self.store.graph.rules(number).row(), "changes": self.store.graph.documents()}
+
+    @rpc
+    def change_rules(self, rules: dict[str, Any]) -> dict[str, Any]:
+        """Puts rules in force for what is decided from now on."""
+        runtime = self.runtime
+        made = self.store.resolver.change_rules(
+            rules, False, new_id(), runtime.clock.now_ms(), runtime.transactor, runtime.log
+        )
+        return made.row()
 
     @rpc
     def stats(self) -> dict[str, int]:
@@ -78,13 +123,26 @@ class IdentityService(Service):
         return self.store.graph.counts()
 
 
-def _members(person: Person | None, behind: bool) -> dict[str, Any] | None:
+NOBODY: Final[dict[str, Any]] = {"subjects": [], "profiles": [], "shared": {}, "given": {}, "elsewhere": {}}
+
+
+def _members(person: Person | None, given: Sequence[Given], behind: bool) -> dict[str, Any] | None:
     if person is None:
-        return {"profile": None, "subjects": [], "profiles": [], "behind": True} if behind else None
+        return {"profile": None, **NOBODY, "behind": True} if behind else None
+    theirs: dict[str, list[str]] = {}
+    elsewhere: dict[str, list[str]] = {}
+    for each in given:
+        if each.to in person.members:
+            theirs.setdefault(each.subject, []).append(each.event)
+        elif each.subject in person.members:
+            elsewhere.setdefault(each.subject, []).append(each.event)
     return {
         "profile": person.id,
         "subjects": sorted(person.members),
         "profiles": [person.id, *person.merged],
+        "shared": person.shared,
+        "given": theirs,
+        "elsewhere": elsewhere,
         "behind": behind,
     }
 

@@ -1,10 +1,11 @@
 """Identity's collections: people, and whose each subject is. Both follow from the stream `identity`."""
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
+from bson.int64 import Int64
 from pymongo import ASCENDING, DeleteOne, ReplaceOne
 from pymongo.database import Database
 
@@ -17,6 +18,15 @@ from shared.transaction import Transaction
 PAGE: Final = 2_000
 
 
+class Given(NamedTuple):
+    """An event that is somebody's although its own identifier is not."""
+
+    event: str
+    subject: str
+    to: str
+    """The subject of the person's whose it is."""
+
+
 class IdentityStore:
     """The graph. With `beside`, another one beside the live one: a rebuild's."""
 
@@ -24,6 +34,8 @@ class IdentityStore:
         end = "_rebuilt" if beside else ""
         self.people = db[f"people{end}"]
         self.links = db[f"links{end}"]
+        self._apart = db[f"apart{end}"]
+        self._given = db[f"given{end}"]
         self._rules = db[f"rules{end}"]
         self._guard = db[f"guard{end}"]
         self._compiled: dict[int, Rules] = {0: SHIPPED}
@@ -31,14 +43,21 @@ class IdentityStore:
     def setup(self) -> None:
         """Makes collections and indexes."""
         self.people.create_index([("into", ASCENDING)], name="into", sparse=True)
+        self.people.create_index([("aside", ASCENDING)], name="aside")
         self.links.create_index([("profile", ASCENDING)], name="profile")
+        self._given.create_index([("subject", ASCENDING)], name="subject")
+        self._given.create_index([("to", ASCENDING)], name="to")
+        make_collection(self._apart)
         self._guard.update_one({"_id": "graph"}, {"$setOnInsert": {"version": 0}}, upsert=True)
         make_collection(self._rules)
 
     def drop(self) -> None:
         """Removes all of it."""
-        for each in (self.people, self.links, self._rules, self._guard):
+        for each in (*self._collections(), self._guard):
             each.drop()
+
+    def _collections(self) -> tuple[Any, ...]:
+        return self.people, self.links, self._apart, self._given, self._rules
 
     def version(self) -> tuple[int, int]:
         """(of the graph, of the rules). The first moves on with every change: what was decided on an older one is
@@ -55,17 +74,34 @@ class IdentityStore:
             self._compiled[version] = rules_of(version, orjson.loads(found["rules"]))
         return self._compiled[version]
 
-    def documents(self) -> list[dict[str, Any]]:
-        """{version, rules} of all that were ever in force, oldest first."""
-        found = self._rules.find().sort("_id", ASCENDING)
-        return [{"version": int(doc["_id"]), "rules": orjson.loads(doc["rules"])} for doc in found]
+    def rules_by_time(self) -> Callable[[int], Rules]:
+        """Gives the rules by which what was received at an instant (ms) is decided."""
+        found = self._rules.find({}, {"time": 1, "past": 1}).sort("_id", ASCENDING)
+        changes = [(0 if doc["past"] else int(doc["time"]), int(doc["_id"])) for doc in found]
+        return lambda time: self.rules(max((version for since, version in changes if since <= time), default=0))
 
-    def put_rules(self, rules: Rules, document: Mapping[str, Any], version: int, within: Transaction) -> None:
+    def documents(self) -> list[dict[str, Any]]:
+        """{version, time, past, rules} of all that were ever in force, oldest first."""
+        found = self._rules.find().sort("_id", ASCENDING)
+        return [
+            {
+                "version": int(doc["_id"]),
+                "time": int(doc["time"]),
+                "past": doc["past"],
+                "rules": orjson.loads(doc["rules"]),
+            }
+            for doc in found
+        ]
+
+    def put_rules(
+        self, rules: Rules, document: Mapping[str, Any], time: int, past: bool, version: int, within: Transaction
+    ) -> None:
         """These are in force. Raises CheckpointMoved where the graph is no longer of that version."""
         self._moved(version, {"$inc": {"version": 1}, "$set": {"rules": rules.version}}, within)
         # As text: names of kinds may hold dots, which MongoDB would read as its own.
         text = orjson.dumps(dict(document)).decode()
-        self._rules.replace_one({"_id": rules.version}, {"rules": text}, upsert=True, session=within.session)
+        kept = {"rules": text, "time": Int64(time), "past": past}
+        self._rules.replace_one({"_id": rules.version}, kept, upsert=True, session=within.session)
 
     def _moved(self, version: int, step: Mapping[str, Any], within: Transaction) -> None:
         moved = self._guard.update_one({"_id": "graph", "version": version}, step, session=within.session)
@@ -77,7 +113,36 @@ class IdentityStore:
         links = self.profile_of(subjects)
         wanted = {*links.values(), *profiles}
         people = [_person(doc) for doc in self.people.find({"_id": {"$in": list(wanted)}})] if wanted else []
-        return Graph(people, links)
+        return Graph(people, links, self._sides(subjects))
+
+    def _sides(self, subjects: Collection[str]) -> dict[str, dict[str, int]]:
+        """Subject -> the splits that it was a part of, and on which side."""
+        if not subjects:
+            return {}
+        found = self._apart.find({"_id": {"$in": list(subjects)}})
+        return {doc["_id"]: {split: int(side) for split, side in doc["sides"].items()} for doc in found}
+
+    def given(self, subjects: Collection[str]) -> list[Given]:
+        """Events that are somebody's although their own identifier is not: those of these subjects, and those that
+        were given to them."""
+        either = {"$in": list(subjects)}
+        if not subjects:
+            return []
+        found = self._given.find({"$or": [{"subject": either}, {"to": either}]}).sort("_id", ASCENDING)
+        return [Given(doc["_id"], doc["subject"], doc["to"]) for doc in found]
+
+    def given_of(self, people: Iterable[Person]) -> list[Given]:
+        """Of these people's own identifiers' events and of those that were given to them."""
+        return self.given([subject for each in people for subject in each.members])
+
+    def shared(self, profiles: Iterable[str]) -> set[str]:
+        """Devices (subjects) of these people that others use, too."""
+        found = self.people.find({"_id": {"$in": list(profiles)}, "shared": {"$ne": []}}, {"shared": 1})
+        return {subject for doc in found for subject, _ in doc["shared"]}
+
+    def beside(self, subjects: Collection[str]) -> list[str]:
+        """People (profiles) who have set one of these identifiers aside."""
+        return [doc["_id"] for doc in self.people.find({"aside": {"$in": list(subjects)}}, {"_id": 1})]
 
     def save(self, graph: Graph, version: int, within: Transaction) -> None:
         """Writes what changed. Raises CheckpointMoved where the graph is no longer of that version."""
@@ -93,11 +158,34 @@ class IdentityStore:
             for each in graph.relinked
             if each in graph.links
         ]
-        links += [DeleteOne({"_id": each}) for each in graph.unlinked]
+        links += [DeleteOne({"_id": each}) for each in graph.unlinked if each not in graph.links]
         if people:
             self.people.bulk_write(people, ordered=False, session=within.session)
         if links:
             self.links.bulk_write(links, ordered=False, session=within.session)
+        self._save_apart(graph, within)
+        self._save_given(graph, within)
+
+    def _save_apart(self, graph: Graph, within: Transaction) -> None:
+        steps: list[Any] = [
+            ReplaceOne({"_id": each}, {"sides": graph.apart[each]}, upsert=True)
+            if each in graph.apart
+            else DeleteOne({"_id": each})
+            for each in graph.set_apart
+        ]
+        if steps:
+            self._apart.bulk_write(steps, ordered=False, session=within.session)
+
+    def _save_given(self, graph: Graph, within: Transaction) -> None:
+        if graph.ungiven:
+            gone = {"$in": list(graph.ungiven)}
+            self._given.delete_many({"$or": [{"subject": gone}, {"to": gone}]}, session=within.session)
+        if graph.given:
+            steps = [
+                ReplaceOne({"_id": event}, {"subject": subject, "to": to}, upsert=True)
+                for event, (subject, to) in graph.given.items()
+            ]
+            self._given.bulk_write(steps, ordered=False, session=within.session)
 
     def people_by_id(self, profiles: Collection[str]) -> dict[str, Person]:
         """Profile id asked for -> the person it is (a part of) by now."""
@@ -129,14 +217,18 @@ class IdentityStore:
             yield f"person {doc['_id']}", msgspec.json.encode(_person(doc), order="deterministic")
         for doc in self.links.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"link {doc['_id']}", str(doc["profile"]).encode()
+        for doc in self._apart.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
+            yield f"apart {doc['_id']}", orjson.dumps(doc["sides"], option=orjson.OPT_SORT_KEYS)
+        for doc in self._given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
+            yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
         for doc in self._rules.find({}, session=session).sort("_id", ASCENDING):
-            yield f"rules {doc['_id']}", str(doc["rules"]).encode()
+            yield f"rules {doc['_id']}", f"{doc['time']} {doc['past']} {doc['rules']}".encode()
 
     def replace_with(self, other: "IdentityStore") -> None:
         """Puts another graph in this one's place."""
         version, _ = self.version()
         _, rules = other.version()
-        for mine, theirs in ((self.people, other.people), (self.links, other.links), (self._rules, other._rules)):
+        for mine, theirs in zip(self._collections(), other._collections(), strict=True):
             theirs.rename(mine.name, dropTarget=True)
         self._guard.update_one({"_id": "graph"}, {"$set": {"version": version + 1, "rules": rules}})
         other.drop()
@@ -149,6 +241,8 @@ def _document(person: Person) -> dict[str, Any]:
         "aside": list(person.aside),
         "merged": list(person.merged),
         "shared": [[subject, since] for subject, since in person.shared.items()],
+        "apart": person.apart,
+        "regrouped": person.regrouped,
         "into": person.into,
     }
 
@@ -166,5 +260,7 @@ def _person(doc: dict[str, Any]) -> Person:
         aside=tuple(doc["aside"]),
         merged=tuple(doc["merged"]),
         shared={subject: int(since) for subject, since in doc.get("shared", ())},
+        apart={split: int(side) for split, side in doc.get("apart", {}).items()},
+        regrouped=doc.get("regrouped"),
         into=doc["into"],
     )

@@ -9,12 +9,14 @@ both have and that differs; else somebody else is known on it, and from that eve
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from contracts.identity import ATTACHED, CREATED, MERGED, SET_ASIDE, SHARED
+from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED, SET_ASIDE, SHARED
 from services.identity.domain.graph import Fact, Graph, Member, Person
 from services.identity.domain.rules import SHIPPED, Rules
 from shared.eventlog.event import derive_id
 
 DAY_MS: Final = 86_400_000
+SHARED_DEVICE: Final = "shared"
+APART: Final = "apart"
 FIRST: Final = "first"
 SECOND: Final = "second"
 
@@ -33,11 +35,25 @@ class Claim(NamedTuple):
     """Its id."""
     received: int
     """ms since 1970 UTC."""
+    subject: str
+    """Its own: under which it lies in the log."""
     found: Sequence[Found]
-    """Its identifiers; the first is whose event it is."""
+    """Its identifiers that are somebody's."""
     time: int = 0
     """When it happened (ms); 0: when it was received."""
     party: str = FIRST
+
+
+class Identifiers(NamedTuple):
+    """Identifiers that are one person's."""
+
+    members: Mapping[str, Member]
+    apart: Mapping[str, int]
+    """Splits that they stand on one side of."""
+
+
+def _of(person: Person) -> Identifiers:
+    return Identifiers(person.members, person.apart)
 
 
 def decide(graph: Graph, claim: Claim, rules: Rules = SHIPPED) -> list[Fact]:
@@ -56,11 +72,13 @@ class _Deciding:
         self._home: str | None = None
         self._pending: dict[str, Member] = {}
         """Of an event of somebody nobody knows yet."""
+        self._ordered: list[Found] = []
         self._aside: list[tuple[Found, str]] = []
 
     def facts(self) -> list[Fact]:
         """All that follows."""
-        for each in self._by_priority():
+        self._ordered = self._by_priority()
+        for each in self._ordered:
             if self._is_device(each):
                 self._take_device(each)
             else:
@@ -69,6 +87,7 @@ class _Deciding:
             self._create()
         for each, reason in self._aside:
             self._set_aside(each, reason)
+        self._give()
         return self._facts
 
     def _by_priority(self) -> list[Found]:
@@ -80,7 +99,7 @@ class _Deciding:
         ordered = [*people, *devices]
         if self._claim.party == FIRST or (self._claim.party == SECOND and self._rules.second_party_merges):
             return ordered
-        own = self._claim.found[0]
+        own = next((each for each in ordered if each.subject == self._claim.subject), ordered[0])
         self._aside = [(each, "party") for each in ordered if each.subject != own.subject]
         return [own]
 
@@ -108,8 +127,10 @@ class _Deciding:
         other = self._graph.person_of(each.subject)
         if other is None:
             self._join({each.subject: Member(each.kind, self._claim.received)}, each)
-        elif self._time >= other.shared.get(each.subject, self._time + 1):
-            return  # It tells nothing any more.
+        elif other.shares(each.subject, self._time):
+            # It tells nothing any more; of its owner's it is all the same.
+            if other.id != self._home:
+                self._aside.append((each, SHARED_DEVICE))
         elif self._home is None and not self._pending:
             self._home = other.id
         elif self._home is None:
@@ -120,8 +141,8 @@ class _Deciding:
     def _join(self, new: dict[str, Member], each: Found) -> None:
         """Somebody nobody knew by this."""
         person = self._graph.people[self._home] if self._home else None
-        members = person.members if person else self._pending
-        if reason := self._obstacle(members, new, by_device=False):
+        have = _of(person) if person else self._unknown()
+        if reason := self._obstacle(have, self._together(new), by_device=False):
             self._aside.append((each, reason))
         elif person is None:
             self._pending |= new
@@ -130,7 +151,7 @@ class _Deciding:
 
     def _settle(self, other: Person, each: Found, by_device: bool) -> None:
         """The event is this person's, if what it has named so far fits."""
-        if reason := self._obstacle(other.members, self._pending, by_device):
+        if reason := self._obstacle(_of(other), self._unknown(), by_device):
             self._create()
             self._apart(other, each, reason)
             return
@@ -142,7 +163,7 @@ class _Deciding:
     def _meet(self, other: Person, each: Found) -> None:
         """Two who are known already are named by one event."""
         person = self._graph.people[str(self._home)]
-        if reason := self._obstacle(person.members, other.members, self._is_device(each)):
+        if reason := self._obstacle(_of(person), _of(other), self._is_device(each)):
             return self._apart(other, each, reason)
         into, old = sorted((person, other), key=lambda one: one.age)
         self._happen(MERGED, into.id, into=into.id, profile=old.id, subject=each.subject, kind=each.kind)
@@ -157,9 +178,19 @@ class _Deciding:
         else:
             self._aside.append((each, reason))
 
-    def _obstacle(self, some: Mapping[str, Member], more: Mapping[str, Member], by_device: bool) -> str:
+    def _unknown(self) -> "Identifiers":
+        """What the event has named so far of somebody whom nobody knows yet."""
+        return self._together(self._pending)
+
+    def _together(self, members: Mapping[str, Member]) -> "Identifiers":
+        return Identifiers(members, self._graph.sides(members))
+
+    def _obstacle(self, have: "Identifiers", come: "Identifiers", by_device: bool) -> str:
         """Why these cannot be one person's; empty where they can."""
-        added = {subject: member for subject, member in more.items() if subject not in some}
+        if any(have.apart.get(split, side) != side for split, side in come.apart.items()):
+            return APART
+        some = have.members
+        added = {subject: member for subject, member in come.members.items() if subject not in some}
         for kind in sorted({member.kind for member in added.values()}):
             rule = self._rules.of(kind)
             held = [member for member in (*some.values(), *added.values()) if member.kind == kind]
@@ -197,6 +228,17 @@ class _Deciding:
         if self._home is not None and each.subject not in self._graph.people[self._home].aside:
             data = {"profile": self._home, "subject": each.subject, "kind": each.kind, "reason": reason}
             self._happen(SET_ASIDE, self._home, **data)
+
+    def _give(self) -> None:
+        """The event is the person's that it names, whosever its own identifier is."""
+        if self._home is None:
+            return
+        own, person = self._claim.subject, self._graph.people[self._home]
+        if own in person.members and not person.shares(own, self._time):
+            return
+        named = (each for each in self._ordered if each.subject in person.members and each.subject != own)
+        if (to := next(named, None)) is not None:
+            self._happen(GIVEN, self._home, profile=self._home, subject=own, to=to.subject)
 
     def _happen(self, fact: str, about: str, **data: Any) -> None:
         whole = {**data, "event": self._claim.event, "rules": self._rules.version}

@@ -5,7 +5,18 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from contracts.identity import ATTACHED, CREATED, ERASED, MERGED, RULES_CHANGED, SET_ASIDE, SHARED
+from contracts.identity import (
+    ATTACHED,
+    CREATED,
+    ERASED,
+    GIVEN,
+    MERGED,
+    REGROUPED,
+    RULES_CHANGED,
+    SET_ASIDE,
+    SHARED,
+    SPLIT,
+)
 from shared.errors import Poison
 
 MOST_REMEMBERED_ASIDE: Final = 100
@@ -34,11 +45,20 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     """Profiles that are a part of this one."""
     shared: dict[str, int] = {}
     """Devices (subjects) on which somebody else is known too, and since when (ms): from then on they tell nothing."""
+    apart: dict[str, int] = {}
+    """Splits that the person's identifiers stand on one side of (0 or 1)."""
+    regrouped: str | None = None
+    """The event that decided again who this is, if one did: what made them one until then is in there."""
     into: str | None = None
 
     def count(self, kind: str) -> int:
         """How many identifiers of a kind."""
         return sum(each.kind == kind for each in self.members.values())
+
+    def shares(self, subject: str, time: int) -> bool:
+        """Whether a device told nobody's by then (ms)."""
+        since = self.shared.get(subject)
+        return since is not None and time >= since
 
     @property
     def age(self) -> tuple[int, str]:
@@ -57,12 +77,24 @@ class Fact(msgspec.Struct, frozen=True):
 class Graph:
     """The part of the graph that a batch of events is about; `touched` are the people that changed."""
 
-    def __init__(self, people: Iterable[Person] = (), links: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        people: Iterable[Person] = (),
+        links: Mapping[str, str] | None = None,
+        apart: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
         self.people: dict[str, Person] = {each.id: each for each in people}
         self.links: dict[str, str] = dict(links or {})
+        self.apart: dict[str, dict[str, int]] = {subject: dict(sides) for subject, sides in (apart or {}).items()}
+        """Subject -> the splits that it was a part of, and on which side."""
         self.touched: set[str] = set()
         self.unlinked: set[str] = set()
         self.relinked: set[str] = set()
+        self.set_apart: set[str] = set()
+        self.given: dict[str, tuple[str, str]] = {}
+        """Event -> (its own subject, the subject of whose it is), of those that were given to somebody."""
+        self.ungiven: set[str] = set()
+        """Subjects whose events, and to whom events, are no longer given."""
 
     def person_of(self, subject: str) -> Person | None:
         """Whose identifier it is."""
@@ -86,14 +118,16 @@ class Graph:
 
     def _created(self, data: Mapping[str, Any], time: int) -> None:
         profile, subject = data["profile"], data["subject"]
-        self._put(Person(id=profile, since=time, members={subject: Member(data["kind"], time)}))
+        members = {subject: Member(data["kind"], time)}
+        self._put(Person(id=profile, since=time, members=members, apart=self.sides([subject])))
         self._link(subject, profile)
 
     def _attached(self, data: Mapping[str, Any], time: int) -> None:
         person = self.people[data["profile"]]
         members = {**person.members, data["subject"]: Member(data["kind"], time)}
         aside = tuple(each for each in person.aside if each != data["subject"])
-        self._put(msgspec.structs.replace(person, members=members, aside=aside))
+        apart = {**person.apart, **self.sides([data["subject"]])}
+        self._put(msgspec.structs.replace(person, members=members, aside=aside, apart=apart))
         self._link(data["subject"], person.id)
 
     def _merged(self, data: Mapping[str, Any], time: int) -> None:
@@ -106,6 +140,7 @@ class Graph:
                 members=members,
                 aside=aside[:MOST_REMEMBERED_ASIDE],
                 shared={**into.shared, **old.shared},
+                apart={**into.apart, **old.apart},
                 merged=tuple(sorted({*into.merged, *old.merged, old.id})),
             )
         )
@@ -127,14 +162,70 @@ class Graph:
     def _ruled(self, data: Mapping[str, Any], time: int) -> None:
         """Rules change what is decided from then on, and nothing that was."""
 
+    def _given(self, data: Mapping[str, Any], time: int) -> None:
+        self.given[data["event"]] = (data["subject"], data["to"])
+
+    def _split(self, data: Mapping[str, Any], time: int) -> None:
+        """Identifiers of one side are never those of somebody with one of the other, until somebody says so."""
+        for side, name in enumerate(SIDES):
+            for subject in data[name]:
+                self.apart.setdefault(subject, {})[data["decision"]] = side
+                self.set_apart.add(subject)
+        self._regrouped(data, time)
+
+    def _regrouped(self, data: Mapping[str, Any], time: int) -> None:
+        """People are put together anew, by what was decided about them in place of what had been."""
+        self.dissolve(data["dissolved"])
+        for each in data["facts"]:
+            self.evolve(each["type"], each, each["time"])
+        founded = {each["profile"] for each in data["facts"] if each["type"] == CREATED}
+        for profile in sorted(founded & self.people.keys()):
+            self._put(msgspec.structs.replace(self.people[profile], regrouped=data["decision"]))
+
+    def dissolve(self, profiles: Iterable[str]) -> None:
+        """These people are nobody any more, and their identifiers are nobody's."""
+        for profile in profiles:
+            person = self.people.pop(profile, None)
+            self.touched.add(profile)
+            for subject in person.members if person else ():
+                self.links.pop(subject, None)
+                self._forget(subject)
+            self.dissolve(person.merged if person else ())
+
+    def _lose(self, profile: str | None, subject: str) -> None:
+        """A device that others have used, too, is forgotten with one of them, and its owner is somebody still."""
+        person = self.people.get(profile or "")
+        if person is None:
+            return
+        members = {each: member for each, member in person.members.items() if each != subject}
+        shared = {each: since for each, since in person.shared.items() if each != subject}
+        if members:
+            self._put(msgspec.structs.replace(person, members=members, shared=shared))
+        else:
+            self.people.pop(person.id)
+            self.touched.add(person.id)
+
+    def _forget(self, subject: str) -> None:
+        self.unlinked.add(subject)
+        self.ungiven.add(subject)
+        self.given = {event: pair for event, pair in self.given.items() if subject not in pair}
+
+    def sides(self, subjects: Iterable[str]) -> dict[str, int]:
+        """The splits that these subjects stand on one side of."""
+        return {split: side for subject in subjects for split, side in self.apart.get(subject, {}).items()}
+
     def _erased(self, data: Mapping[str, Any], time: int) -> None:
         for profile in data["profiles"]:
             self.people.pop(profile, None)
             self.touched.add(profile)
         for subject in data["subjects"]:
-            self.links.pop(subject, None)
-            self.unlinked.add(subject)
+            self._lose(self.links.pop(subject, None), subject)
+            self._forget(subject)
+            if self.apart.pop(subject, None) is not None:
+                self.set_apart.add(subject)
 
+
+SIDES: Final = ("left", "right")
 
 _STEPS: Final[dict[str, Any]] = {
     CREATED: Graph._created,
@@ -142,6 +233,9 @@ _STEPS: Final[dict[str, Any]] = {
     MERGED: Graph._merged,
     SET_ASIDE: Graph._set_aside,
     SHARED: Graph._shared,
+    GIVEN: Graph._given,
+    SPLIT: Graph._split,
+    REGROUPED: Graph._regrouped,
     RULES_CHANGED: Graph._ruled,
     ERASED: Graph._erased,
 }
@@ -152,6 +246,11 @@ def involved(facts: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[set[str], 
     profiles: set[str] = set()
     subjects: set[str] = set()
     for _, data in facts:
-        profiles |= {data[name] for name in ("profile", "into") if name in data} | set(data.get("profiles", ()))
-        subjects |= ({data["subject"]} if "subject" in data else set()) | set(data.get("subjects", ()))
+        profiles |= {data[name] for name in ("profile", "into") if name in data}
+        profiles |= {*data.get("profiles", ()), *data.get("dissolved", ())}
+        subjects |= {data["subject"]} if "subject" in data else set()
+        subjects |= {*data.get("subjects", ()), *data.get("left", ()), *data.get("right", ())}
+        if within := data.get("facts"):
+            more = involved((each["type"], each) for each in within)
+            profiles, subjects = profiles | more[0], subjects | more[1]
     return profiles, subjects

@@ -1,0 +1,80 @@
+"""What was decided about people, read from identity's stream: facts in order, also those within a regrouping."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+from contracts.identity import REGROUPED, SPLIT
+from contracts.streams import IDENTITY
+from services.identity.domain.graph import Person
+from services.identity.store import IdentityStore
+from shared.eventlog import Event, EventLog
+
+PAGE: Final = 500
+REGROUPINGS: Final = (SPLIT, REGROUPED)
+
+
+def unfolded(event: Event) -> Iterator[dict[str, Any]]:
+    """A decision as facts: {id, order, time, type, ...its data}. Within a regrouping each has the id `EVENT.NUMBER`."""
+    facts: Any = event.data.get("facts", ())
+    if event.type in REGROUPINGS:
+        for number, fact in enumerate(facts):
+            yield {**fact, "id": f"{event.id}.{number}", "order": (event.position, number)}
+    else:
+        yield {**event.data, "type": event.type, "time": event.time, "id": event.id, "order": (event.position, 0)}
+
+
+class History:
+    """See the module's text."""
+
+    def __init__(self, store: IdentityStore, log: EventLog) -> None:
+        self._store = store
+        self._log = log
+
+    def fact(self, identity: str) -> dict[str, Any] | None:
+        """A fact by its id."""
+        event, _, _ = identity.partition(".")
+        found = self._log.find(IDENTITY, [event]).get(event)
+        return next((each for each in unfolded(found) if each["id"] == identity), None) if found else None
+
+    def of(self, people: Collection[Person]) -> list[dict[str, Any]]:
+        """What holds of what was decided about these people and all that they were merged from, in order."""
+        founded = self._regroupings(people)
+        found: list[dict[str, Any]] = []
+        for person in people:
+            parts = {person.id, *person.merged}
+            since = founded.get(person.regrouped or "")
+            if since is not None:
+                found += [each for each in unfolded(since) if each.get("profile") in parts]
+            after = since.position if since is not None else 0
+            found += [each for each in self._about(parts) if each["order"][0] > after]
+        return sorted(found, key=lambda each: each["order"])
+
+    def before(self, person: Person, fact: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """What had been decided about a person, in order, when this was; None where it holds no longer."""
+        facts = self.of([person])
+        at = next((number for number, each in enumerate(facts) if each["id"] == fact["id"]), None)
+        return None if at is None else facts[:at]
+
+    def first_facts(self, people: Collection[Person]) -> dict[str, int]:
+        """Event -> where the first of what followed from it stands, as it was decided when it came."""
+        first: dict[str, int] = {}
+        for person in people:
+            for event in self._events({person.id, *person.merged}):
+                if event.type not in REGROUPINGS and isinstance(cause := event.data.get("event"), str):
+                    first[cause] = min(event.position, first.get(cause, event.position))
+        return first
+
+    def _regroupings(self, people: Collection[Person]) -> dict[str, Event]:
+        return self._log.find(IDENTITY, {each.regrouped for each in people if each.regrouped})
+
+    def _about(self, profiles: Collection[str]) -> Iterator[dict[str, Any]]:
+        for event in self._events(profiles):
+            if event.type not in REGROUPINGS:
+                yield from unfolded(event)
+
+    def _events(self, profiles: Collection[str]) -> Iterator[Event]:
+        for profile in profiles:
+            at = 0
+            while page := self._log.read_subject(IDENTITY, profile, at, PAGE):
+                yield from page
+                at = page[-1].position

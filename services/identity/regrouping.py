@@ -1,0 +1,259 @@
+"""Taking people apart and putting them together anew: splits, and other rules for what was decided before.
+
+Whom it may concern is found by what the graph remembers: people who have set one of these identifiers aside, and
+whose events were given to whom. All of their events are read again, as far as they had been decided, and decided
+again in their order. What comes of it is one event in identity's stream.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from contracts.identity import MERGED, REGROUPED, SPLIT
+from contracts.streams import IDENTITY, TRACKING
+from services.identity.domain.graph import SIDES, Graph, Person
+from services.identity.domain.regrouping import Again, Cut, Heard, cut_of_identifier, cut_of_merge, decided_again
+from services.identity.domain.rules import Rules
+from services.identity.history import History
+from services.identity.resolver import SERVICE, Resolver
+from services.identity.store import IdentityStore
+from shared.checkpoints import Checkpoints, Place
+from shared.consumer import PARKS
+from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
+from shared.eventlog import Event, EventLog, NewEvent, latest_causes
+from shared.keyring import Keyring, new_id
+from shared.transaction import Transaction, Transactor
+
+RESOLVE: Final = "identity.resolve"
+MOST_PEOPLE: Final = 200
+"""Who is near somebody is decided again with them, up to so many; beyond that those alone who are asked about."""
+MOST_EVENTS: Final = 100_000
+MOST_FACTS: Final = 20_000
+PAGE: Final = 500
+ATTEMPTS: Final = 20
+
+T = TypeVar("T")
+
+
+class Ground(NamedTuple):
+    """What a decision is made on; if it moves, the decision is made again."""
+
+    version: int
+    handled: dict[Place, int]
+
+    def holds(self, event: Event) -> bool:
+        """Whether the event had been decided."""
+        return event.position <= self.handled.get(Place(RESOLVE, TRACKING, event.partition), 0)
+
+
+class Regrouping:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        store: IdentityStore,
+        resolver: Resolver,
+        log: EventLog,
+        keyring: Keyring,
+        transactor: Transactor,
+        checkpoints: Checkpoints,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._log = log
+        self._keyring = keyring
+        self._transactor = transactor
+        self._checkpoints = checkpoints
+        self._now_ms = now_ms
+        self._history = History(store, log)
+
+    # Splits
+
+    def split_identifier(self, profile: str, subject: str) -> dict[str, Any]:
+        """An identifier (its subject) is none of a person's. Raises SamlaError."""
+        return self._split(profile, lambda person: cut_of_identifier(person, subject))
+
+    def split_merge(self, merge: str) -> dict[str, Any]:
+        """Two who were merged are not one person; `merge` is the decision's id. Raises SamlaError."""
+        fact = self._history.fact(merge)
+        if fact is None or fact["type"] != MERGED:
+            raise NotFound(f"there is no merge {merge}: see `samla identity explain`")
+        return self._split(fact["into"], lambda person: self._cut_of_merge(person, fact))
+
+    def _cut_of_merge(self, person: Person, merge: dict[str, Any]) -> Cut:
+        before = self._history.before(person, merge)
+        if before is None:
+            raise Conflict("this merge has been taken back already")
+        return cut_of_merge(before, merge)
+
+    def _split(self, profile: str, cut_of: Callable[[Person], Cut]) -> dict[str, Any]:
+        return self._attempt(lambda: self._split_once(profile, cut_of))
+
+    def _split_once(self, profile: str, cut_of: Callable[[Person], Cut]) -> dict[str, Any]:
+        ground = self._ground()
+        person = self._one(profile)
+        cut = cut_of(person)
+        decision = new_id()
+        data: dict[str, Any] = {"decision": decision, **dict(zip(SIDES, cut, strict=True))}
+        graph, again, causes = self._again(person, ground, None, data)
+        data |= {"dissolved": again.dissolved, "facts": again.facts}
+        self._happens(SPLIT, person.id, decision, data, graph, ground, causes)
+        return self._told(decision, person, graph)
+
+    # Other rules
+
+    def regroup(self, profile: str, decision: str, rules: Rules) -> dict[str, Any] | None:
+        """Decides again about a person, and those near, by other rules; None where all stays as it is."""
+        return self._attempt(lambda: self._regroup_once(profile, decision, rules))
+
+    def _regroup_once(self, profile: str, decision: str, rules: Rules) -> dict[str, Any] | None:
+        ground = self._ground()
+        person = self._store.people_by_id([profile]).get(profile)
+        if person is None:
+            return None
+        data: dict[str, Any] = {"decision": decision}
+        graph, again, causes = self._again(person, ground, rules, data)
+        if not again.dissolved and not again.facts:
+            return None
+        data |= {"dissolved": again.dissolved, "facts": again.facts}
+        self._happens(REGROUPED, person.id, new_id(), data, graph, ground, causes)
+        return self._told(decision, person, graph)
+
+    # Deciding again
+
+    def _attempt(self, once: Callable[[], T]) -> T:
+        for _ in range(ATTEMPTS):
+            try:
+                return once()
+            except CheckpointMoved:
+                continue
+        raise Conflict("this person's events keep coming; nothing was changed, try again")
+
+    def _ground(self) -> Ground:
+        version, _ = self._store.version()
+        handled = {place: at for place, at in self._checkpoints.all().items() if place.subscription == RESOLVE}
+        return Ground(version, handled)
+
+    def _one(self, profile: str) -> Person:
+        person = self._store.people_by_id([profile]).get(profile)
+        if person is None:
+            raise NotFound(f"there is no profile {profile}")
+        if self._keyring.fenced({person.id, *person.members}):
+            raise Conflict("this person is being erased")
+        return person
+
+    def _again(
+        self, person: Person, ground: Ground, rules: Rules | None, data: dict[str, Any]
+    ) -> tuple[Graph, Again, dict[str, int]]:
+        """The graph to be changed, what came of deciding again, and the causes."""
+        people = self._near(person)
+        members = {subject for each in people for subject in each.members}
+        events = self._events(people, members, ground)
+        heard = self._heard(events, people, rules)
+        named = {found.subject for each in heard for found in each.claim.found}
+        graph = self._store.load(members | named, [part for each in people for part in (each.id, *each.merged)])
+        tried = Graph(graph.people.values(), graph.links, graph.apart)
+        for side, name in enumerate(SIDES):
+            for subject in data.get(name, ()):
+                tried.apart.setdefault(subject, {})[data["decision"]] = side
+        again = decided_again(tried, [each.id for each in people], heard)
+        if len(again.facts) > MOST_FACTS:
+            raise SamlaError(f"more than {MOST_FACTS} decisions would be made again: that is too many at once")
+        return graph, again, latest_causes(*({each.place: each.position} for each in events))
+
+    def _near(self, person: Person) -> list[Person]:
+        """The person, and who may be somebody else if the person is: not where they are too many."""
+        near, fresh = {person.id: person}, [person]
+        while fresh:
+            members = {subject for each in fresh for subject in each.members}
+            aside = {subject for each in fresh for subject in each.aside}
+            given = {subject for each in self._store.given(members) for subject in (each.subject, each.to)}
+            owners = self._store.profile_of((aside | given) - members).values()
+            found = self._store.people_by_id({*self._store.beside(members), *owners} - near.keys())
+            fresh = [each for name, each in found.items() if name == each.id and name not in near]
+            if len(near) + len(fresh) > MOST_PEOPLE:
+                return [person]
+            near |= {each.id: each for each in fresh}
+        gone = self._keyring.fenced({name for each in near.values() for name in (each.id, *each.members)})
+        return [each for each in near.values() if gone.isdisjoint((each.id, *each.members))]
+
+    def _events(self, people: Sequence[Person], members: Collection[str], ground: Ground) -> list[Event]:
+        """Those that had been decided: all of these subjects', and those of others that said something of them."""
+        found: dict[str, Event] = {}
+        for event in self._theirs(members):
+            if ground.holds(event):
+                found[event.id] = event
+            if len(found) > MOST_EVENTS:
+                raise SamlaError(f"more than {MOST_EVENTS} events would be decided again: that is too many at once")
+        said = {str(fact["event"]) for fact in self._history.of(people) if fact.get("event")}
+        said |= {each.event for each in self._store.given(members)}
+        others = self._log.find(TRACKING, said - found.keys())
+        return [*found.values(), *(event for event in others.values() if ground.holds(event))]
+
+    def _theirs(self, subjects: Iterable[str]) -> Iterator[Event]:
+        for subject in subjects:
+            at = 0
+            while page := self._log.read_subject(TRACKING, subject, at, PAGE):
+                yield from page
+                at = page[-1].position
+
+    def _heard(self, events: Sequence[Event], people: Sequence[Person], rules: Rules | None) -> list[Heard]:
+        first = self._history.first_facts(people)
+        rules_at = self._store.rules_by_time() if rules is None else lambda _: rules
+        heard = []
+        for start in range(0, len(events), PAGE):
+            for event, claim, of_then in self._claims(events[start : start + PAGE], rules_at):
+                heard.append(Heard(claim, of_then, first.get(event.id), (event.partition, event.position)))
+        return heard
+
+    def _claims(self, events: Sequence[Event], rules_at: Callable[[int], Rules]) -> Iterator[tuple[Event, Any, Rules]]:
+        """What each says, by the rules of then; what cannot be read was parked, and says nothing."""
+        by_rules: dict[int, list[Event]] = {}
+        for event in events:
+            by_rules.setdefault(rules_at(event.time).version, []).append(event)
+        for of_version in by_rules.values():
+            rules = rules_at(of_version[0].time)
+            try:
+                claims = self._resolver.claims(of_version, rules)
+            except PARKS:
+                if len(of_version) > 1:
+                    for event in of_version:
+                        yield from self._claims([event], rules_at)
+                continue
+            for event, claim in claims:
+                yield event, claim, rules
+
+    def _happens(
+        self,
+        kind: str,
+        about: str,
+        identity: str,
+        data: dict[str, Any],
+        graph: Graph,
+        ground: Ground,
+        causes: dict[str, int],
+    ) -> None:
+        graph.evolve(kind, data, self._now_ms())
+        event = NewEvent(
+            id=identity,
+            type=kind,
+            source=SERVICE,
+            subject=about,
+            time=self._now_ms(),
+            data=data,
+            causes=causes,
+            correlation=data["decision"],
+        )
+
+        def work(within: Transaction) -> None:
+            self._store.save(graph, ground.version, within)
+            self._checkpoints.turn(within, ground.handled)
+            self._log.append(IDENTITY, [event], within)
+
+        self._transactor.run(work)
+
+    def _told(self, decision: str, person: Person, graph: Graph) -> dict[str, Any]:
+        """{decision, profiles: [{profile, identifiers}]}: who the person is now."""
+        found = {graph.links[subject] for subject in person.members if subject in graph.links}
+        people = [{"profile": each, "identifiers": len(graph.people[each].members)} for each in sorted(found)]
+        return {"decision": decision, "was": person.id, "profiles": people}
