@@ -14,6 +14,7 @@ ATTACHED: Final = "identity.attached.v1"
 MERGED: Final = "identity.merged.v1"
 SET_ASIDE: Final = "identity.set_aside.v1"
 SHARED: Final = "identity.shared.v1"
+UNSHARED: Final = "identity.unshared.v1"
 GIVEN: Final = "identity.given.v1"
 SPLIT: Final = "identity.split.v1"
 REGROUPED: Final = "identity.regrouped.v1"
@@ -85,6 +86,15 @@ class Shared(Decided):
     subject = _id("the device's subject")
     kind = _kind()
     since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC, of the event's own time"})
+    other = _id("a subject of who else is known on it")
+
+
+class Unshared(Decided):
+    """Who else was known on a person's device is the same person after all."""
+
+    profile = _id("the person; also the envelope's subject")
+    subject = _id("the device's subject")
+    kind = _kind()
 
 
 class Given(Decided):
@@ -139,6 +149,7 @@ EVENTS: Final[dict[str, type[Schema]]] = {
     MERGED: Merged,
     SET_ASIDE: SetAside,
     SHARED: Shared,
+    UNSHARED: Unshared,
     GIVEN: Given,
     SPLIT: Split,
     REGROUPED: Regrouped,

@@ -40,7 +40,7 @@ class Explaining:
                     "value": values.get(subject),
                     "subject": subject,
                     "since": member.since,
-                    "shared_since": person.shared.get(subject),
+                    "shared_since": person.shared[subject].since if subject in person.shared else None,
                 }
                 for subject, member in person.members.items()
             ],

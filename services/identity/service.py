@@ -140,7 +140,7 @@ def _members(person: Person | None, given: Sequence[Given], behind: bool) -> dic
         "profile": person.id,
         "subjects": sorted(person.members),
         "profiles": [person.id, *person.merged],
-        "shared": person.shared,
+        "shared": {subject: each.since for subject, each in person.shared.items()},
         "given": theirs,
         "elsewhere": elsewhere,
         "behind": behind,

@@ -9,7 +9,7 @@ from bson.int64 import Int64
 from pymongo import ASCENDING, DeleteOne, ReplaceOne
 from pymongo.database import Database
 
-from services.identity.domain.graph import Graph, Member, Person
+from services.identity.domain.graph import Graph, Member, Person, Shared
 from services.identity.domain.rules import SHIPPED, Rules, rules_of
 from shared.errors import CheckpointMoved, SamlaError
 from shared.mongo import make_collection
@@ -138,7 +138,7 @@ class IdentityStore:
     def shared(self, profiles: Iterable[str]) -> set[str]:
         """Devices (subjects) of these people that others use, too."""
         found = self.people.find({"_id": {"$in": list(profiles)}, "shared": {"$ne": []}}, {"shared": 1})
-        return {subject for doc in found for subject, _ in doc["shared"]}
+        return {each[0] for doc in found for each in doc["shared"]}
 
     def beside(self, subjects: Collection[str]) -> list[str]:
         """People (profiles) who have set one of these identifiers aside."""
@@ -240,7 +240,7 @@ def _document(person: Person) -> dict[str, Any]:
         "members": [[subject, *member] for subject, member in person.members.items()],
         "aside": list(person.aside),
         "merged": list(person.merged),
-        "shared": [[subject, since] for subject, since in person.shared.items()],
+        "shared": [[subject, *shared] for subject, shared in person.shared.items()],
         "apart": person.apart,
         "regrouped": person.regrouped,
         "into": person.into,
@@ -259,7 +259,7 @@ def _person(doc: dict[str, Any]) -> Person:
         members={each[0]: _member(each, int(doc["since"])) for each in doc["members"]},
         aside=tuple(doc["aside"]),
         merged=tuple(doc["merged"]),
-        shared={subject: int(since) for subject, since in doc.get("shared", ())},
+        shared={subject: Shared(int(since), other) for subject, since, other in doc.get("shared", ())},
         apart={split: int(side) for split, side in doc.get("apart", {}).items()},
         regrouped=doc.get("regrouped"),
         into=doc["into"],

@@ -9,7 +9,7 @@ both have and that differs; else somebody else is known on it, and from that eve
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED, SET_ASIDE, SHARED
+from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED, SET_ASIDE, SHARED, UNSHARED
 from services.identity.domain.graph import Fact, Graph, Member, Person
 from services.identity.domain.rules import SHIPPED, Rules
 from shared.eventlog.event import derive_id
@@ -168,12 +168,21 @@ class _Deciding:
         into, old = sorted((person, other), key=lambda one: one.age)
         self._happen(MERGED, into.id, into=into.id, profile=old.id, subject=each.subject, kind=each.kind)
         self._home = into.id
-        return None
+        return self._unshare(self._graph.people[into.id])
+
+    def _unshare(self, person: Person) -> None:
+        """Who else was known on one of these devices is the same person by now."""
+        for subject, shared in person.shared.items():
+            if shared.other in person.members:
+                kind = person.members[subject].kind
+                self._happen(UNSHARED, person.id, profile=person.id, subject=subject, kind=kind)
 
     def _apart(self, other: Person, each: Found, reason: str) -> None:
         """They stay two."""
         if self._is_device(each):
-            data = {"profile": other.id, "subject": each.subject, "kind": each.kind, "since": self._time}
+            mine = self._graph.people[str(self._home)].members
+            who = next(one.subject for one in self._ordered if one.subject in mine)
+            data = {"profile": other.id, "subject": each.subject, "kind": each.kind, "since": self._time, "other": who}
             self._happen(SHARED, other.id, **data)
         else:
             self._aside.append((each, reason))

@@ -16,6 +16,7 @@ from contracts.identity import (
     SET_ASIDE,
     SHARED,
     SPLIT,
+    UNSHARED,
 )
 from shared.errors import Poison
 
@@ -31,6 +32,15 @@ class Member(NamedTuple):
     """When it became theirs (ms)."""
 
 
+class Shared(NamedTuple):
+    """A device on which somebody else is known, too."""
+
+    since: int
+    """From when on (ms) it tells nothing."""
+    other: str
+    """An identifier (subject) of who else."""
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """A profile, or what is left of one that was merged into another (`into`)."""
 
@@ -43,8 +53,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     """Subjects that came with the person's and are not taken for theirs."""
     merged: tuple[str, ...] = ()
     """Profiles that are a part of this one."""
-    shared: dict[str, int] = {}
-    """Devices (subjects) on which somebody else is known too, and since when (ms): from then on they tell nothing."""
+    shared: dict[str, Shared] = {}
+    """By subject, those of the person's devices that others use, too."""
     apart: dict[str, int] = {}
     """Splits that the person's identifiers stand on one side of (0 or 1)."""
     regrouped: str | None = None
@@ -57,8 +67,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
     def shares(self, subject: str, time: int) -> bool:
         """Whether a device told nobody's by then (ms)."""
-        since = self.shared.get(subject)
-        return since is not None and time >= since
+        shared = self.shared.get(subject)
+        return shared is not None and time >= shared.since
 
     @property
     def age(self) -> tuple[int, str]:
@@ -156,8 +166,14 @@ class Graph:
 
     def _shared(self, data: Mapping[str, Any], time: int) -> None:
         person = self.people[data["profile"]]
-        since = min(int(data["since"]), person.shared.get(data["subject"], int(data["since"])))
-        self._put(msgspec.structs.replace(person, shared={**person.shared, data["subject"]: since}))
+        shared = Shared(int(data["since"]), data["other"])
+        first = min(shared, person.shared.get(data["subject"], shared))
+        self._put(msgspec.structs.replace(person, shared={**person.shared, data["subject"]: first}))
+
+    def _unshared(self, data: Mapping[str, Any], time: int) -> None:
+        person = self.people[data["profile"]]
+        left = {subject: shared for subject, shared in person.shared.items() if subject != data["subject"]}
+        self._put(msgspec.structs.replace(person, shared=left))
 
     def _ruled(self, data: Mapping[str, Any], time: int) -> None:
         """Rules change what is decided from then on, and nothing that was."""
@@ -198,7 +214,7 @@ class Graph:
         if person is None:
             return
         members = {each: member for each, member in person.members.items() if each != subject}
-        shared = {each: since for each, since in person.shared.items() if each != subject}
+        shared = {each: one for each, one in person.shared.items() if each != subject}
         if members:
             self._put(msgspec.structs.replace(person, members=members, shared=shared))
         else:
@@ -233,6 +249,7 @@ _STEPS: Final[dict[str, Any]] = {
     MERGED: Graph._merged,
     SET_ASIDE: Graph._set_aside,
     SHARED: Graph._shared,
+    UNSHARED: Graph._unshared,
     GIVEN: Graph._given,
     SPLIT: Graph._split,
     REGROUPED: Graph._regrouped,

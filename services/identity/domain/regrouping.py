@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from contracts.identity import ATTACHED, CREATED, MERGED
+from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED
 from services.identity.domain.decide import Claim, decide
 from services.identity.domain.graph import Graph, Person
 from services.identity.domain.rules import Rules
@@ -66,7 +66,16 @@ def decided_again(graph: Graph, people: Collection[str], heard: Iterable[Heard])
             facts.append({"type": fact.type, "time": claim.received, **fact.data})
     same = {each for each, person in had.items() if _are_same(graph.people.get(each), person)}
     untouched = {part for part, each in parts.items() if each in same}
-    return Again(sorted(had.keys() - same), [each for each in facts if each["profile"] not in untouched])
+    # What was done on a device of theirs and is somebody else's goes with them when they are dissolved.
+    theirs = {subject for each, person in had.items() if each not in same for subject in person.members}
+    return Again(
+        sorted(had.keys() - same),
+        [
+            each
+            for each in facts
+            if each["profile"] not in untouched or (each["type"] == GIVEN and each["subject"] in theirs)
+        ],
+    )
 
 
 def _are_same(one: Person | None, other: Person) -> bool:

@@ -122,7 +122,7 @@ SHIPPED: Final = Rules(
         "user": _rule(priority=1, unique=True),
         WRITTEN: Rule(priority=99, limit=1_000),
         "crm": _rule(priority=2, unique=True),
-        "email": _rule(priority=10, blocked=(*NOBODY, *NOBODYS_EMAILS)),
+        "email": _rule(priority=10, clean=["trim", "lower"], blocked=(*NOBODY, *NOBODYS_EMAILS)),
         "phone": _rule(priority=20, patterns=(_ZEROS, _ONE_DIGIT)),
         "anonymous": _rule(priority=60, **_DEVICE),
         **{kind: _rule(priority=61, **_DEVICE) for kind in _DEVICES},
