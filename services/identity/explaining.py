@@ -57,7 +57,8 @@ class Explaining:
         values: dict[str, str] = {}
         for version, ids in by_rules.items():
             chosen = [event for event in events if event.id in ids]
-            values |= self._resolver.values(chosen, open_events(self._keyring, chosen), self._store.rules(version))
+            named = self._resolver.named(chosen, open_events(self._keyring, chosen), self._store.rules(version))
+            values |= {subject: value for subject, (_, value) in named.items()}
         return values
 
 

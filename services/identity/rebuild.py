@@ -8,7 +8,7 @@ from contracts.identity import RULES_CHANGED
 from contracts.streams import IDENTITY
 from services.identity.domain.graph import involved
 from services.identity.domain.rules import rules_of
-from services.identity.store import IdentityStore
+from services.identity.store import Change, IdentityStore
 from shared.eventlog import Event
 from shared.rebuild import Rows, Tools, Upto, run
 
@@ -62,8 +62,8 @@ def _put_rules(store: IdentityStore, event: Event, tools: Tools) -> None:
     document: Any = event.data["rules"]
     rules = rules_of(int(str(event.data["version"])), document)
     version, _ = store.version()
-    past = event.data.get("past") is True
-    tools.transactor.run(lambda within: store.put_rules(rules, document, event.time, past, version, within))
+    change = Change(event.id, event.time, event.data.get("past") is True)
+    tools.transactor.run(lambda within: store.put_rules(rules, document, change, version, within))
 
 
 if __name__ == "__main__":

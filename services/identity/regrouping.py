@@ -95,29 +95,32 @@ class Regrouping:
         cut = cut_of(person)
         decision = new_id()
         data: dict[str, Any] = {"decision": decision, **dict(zip(SIDES, cut, strict=True))}
-        graph, again, causes = self._again(person, ground, None, data)
+        graph, again, causes = self._again([person], person.members, ground, None, data)
         data |= {"dissolved": again.dissolved, "facts": again.facts}
         self._happens(SPLIT, person.id, decision, data, graph, ground, causes)
-        return self._told(decision, person, graph)
+        return _told(decision, person.id, person.members, graph)
 
     # Other rules
 
-    def regroup(self, profile: str, decision: str, rules: Rules) -> dict[str, Any] | None:
-        """Decides again about a person, and those near, by other rules; None where all stays as it is."""
-        return self._attempt(lambda: self._regroup_once(profile, decision, rules))
+    def regroup(self, subjects: Collection[str], decision: str, rules: Rules) -> dict[str, Any] | None:
+        """Decides again, by other rules, about whose these identifiers (subjects) are and who is near them; None where
+        all stays as it is."""
+        return self._attempt(lambda: self._regroup_once(subjects, decision, rules))
 
-    def _regroup_once(self, profile: str, decision: str, rules: Rules) -> dict[str, Any] | None:
+    def _regroup_once(self, subjects: Collection[str], decision: str, rules: Rules) -> dict[str, Any] | None:
         ground = self._ground()
-        person = self._store.people_by_id([profile]).get(profile)
-        if person is None:
-            return None
+        gone = self._keyring.fenced(subjects)
+        living = [each for each in subjects if each not in gone]
+        owners = self._store.profile_of(living)
+        people = list(self._store.people_by_id(owners.values()).values())
         data: dict[str, Any] = {"decision": decision}
-        graph, again, causes = self._again(person, ground, rules, data)
+        graph, again, causes = self._again(people, living, ground, rules, data)
         if not again.dissolved and not again.facts:
             return None
+        about = again.dissolved[0] if again.dissolved else again.facts[0]["profile"]
         data |= {"dissolved": again.dissolved, "facts": again.facts}
-        self._happens(REGROUPED, person.id, new_id(), data, graph, ground, causes)
-        return self._told(decision, person, graph)
+        self._happens(REGROUPED, about, new_id(), data, graph, ground, causes)
+        return _told(decision, about, living, graph)
 
     # Deciding again
 
@@ -143,11 +146,16 @@ class Regrouping:
         return person
 
     def _again(
-        self, person: Person, ground: Ground, rules: Rules | None, data: dict[str, Any]
+        self,
+        whom: Sequence[Person],
+        subjects: Iterable[str],
+        ground: Ground,
+        rules: Rules | None,
+        data: dict[str, Any],
     ) -> tuple[Graph, Again, dict[str, int]]:
         """The graph to be changed, what came of deciding again, and the causes."""
-        people = self._near(person)
-        members = {subject for each in people for subject in each.members}
+        people = self._near(whom)
+        members = {*subjects, *(subject for each in people for subject in each.members)}
         events = self._events(people, members, ground)
         heard = self._heard(events, people, rules)
         named = {found.subject for each in heard for found in each.claim.found}
@@ -161,9 +169,9 @@ class Regrouping:
             raise SamlaError(f"more than {MOST_FACTS} decisions would be made again: that is too many at once")
         return graph, again, latest_causes(*({each.place: each.position} for each in events))
 
-    def _near(self, person: Person) -> list[Person]:
-        """The person, and who may be somebody else if the person is: not where they are too many."""
-        near, fresh = {person.id: person}, [person]
+    def _near(self, people: Sequence[Person]) -> list[Person]:
+        """These people, and who may be somebody else if they are: not where those are too many."""
+        near, fresh = {each.id: each for each in people}, list(people)
         while fresh:
             members = {subject for each in fresh for subject in each.members}
             aside = {subject for each in fresh for subject in each.aside}
@@ -172,7 +180,7 @@ class Regrouping:
             found = self._store.people_by_id({*self._store.beside(members), *owners} - near.keys())
             fresh = [each for name, each in found.items() if name == each.id and name not in near]
             if len(near) + len(fresh) > MOST_PEOPLE:
-                return [person]
+                return list(people)
             near |= {each.id: each for each in fresh}
         gone = self._keyring.fenced({name for each in near.values() for name in (each.id, *each.members)})
         return [each for each in near.values() if gone.isdisjoint((each.id, *each.members))]
@@ -252,8 +260,9 @@ class Regrouping:
 
         self._transactor.run(work)
 
-    def _told(self, decision: str, person: Person, graph: Graph) -> dict[str, Any]:
-        """{decision, profiles: [{profile, identifiers}]}: who the person is now."""
-        found = {graph.links[subject] for subject in person.members if subject in graph.links}
-        people = [{"profile": each, "identifiers": len(graph.people[each].members)} for each in sorted(found)]
-        return {"decision": decision, "was": person.id, "profiles": people}
+
+def _told(decision: str, was: str, subjects: Iterable[str], graph: Graph) -> dict[str, Any]:
+    """{decision, was, profiles: [{profile, identifiers}]}: whose the identifiers are now."""
+    found = {graph.links[subject] for subject in subjects if subject in graph.links}
+    people = [{"profile": each, "identifiers": len(graph.people[each].members)} for each in sorted(found)]
+    return {"decision": decision, "was": was, "profiles": people}

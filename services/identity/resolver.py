@@ -9,7 +9,7 @@ from contracts.streams import IDENTITY
 from services.identity.domain.decide import FIRST, Claim, Found, decide
 from services.identity.domain.graph import Fact, Graph
 from services.identity.domain.rules import WRITTEN, Rules, rules_of
-from services.identity.store import IdentityStore
+from services.identity.store import Change, IdentityStore
 from shared.consumer import Finish, Output
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
 from shared.eventlog.sealed import Body, open_events
@@ -128,29 +128,32 @@ class Resolver:
                 found.append((event, Claim(event.id, event.time, event.subject, mine, _time(body), party)))
         return found
 
-    def values(self, events: Sequence[Event], bodies: Sequence[Body | None], rules: Rules) -> dict[str, str]:
-        """Subject -> value of the identifiers that these events name; of erased events, none."""
-        named = [
+    def named(self, events: Sequence[Event], bodies: Sequence[Body | None], rules: Rules) -> dict[str, tuple[str, str]]:
+        """Subject -> (kind, value) of the identifiers that these events name; of erased events, none."""
+        pairs = [
             (event, each) for event, body in zip(events, bodies, strict=True) for each in _named(body or {}, rules)
         ]
-        others = {(each.kind, each.value) for _, each in named if not each.own}
+        others = {(each.kind, each.value) for _, each in pairs if not each.own}
         known = self._keyring.subjects_of(list(others), create=False)
-        values = {subject: value for (_, value), subject in known.items() if subject}
-        return values | {event.subject: each.value for event, each in named if each.own}
+        found = {subject: pair for pair, subject in known.items() if subject}
+        return found | {event.subject: (each.kind, each.value) for event, each in pairs if each.own}
 
-    def change_rules(
-        self, document: Mapping[str, Any], past: bool, change: str, now: int, transactor: Transactor, log: EventLog
-    ) -> Rules:
-        """Puts rules in force for what is decided from now on, a fact like any other; with `past`, what was decided
-        before is going to be decided again by them. Raises SamlaError."""
+    def change_rules(self, document: Mapping[str, Any], change: Change, transactor: Transactor, log: EventLog) -> Rules:
+        """Puts rules in force for what is decided from now on, a fact like any other. Raises SamlaError."""
         version, number = self._store.version()
         rules = rules_of(number + 1, dict(document))
 
         def work(within: Transaction) -> None:
-            self._store.put_rules(rules, document, now, past, version, within)
-            data: dict[str, Any] = {"version": rules.version, "rules": dict(document), "past": past}
+            self._store.put_rules(rules, document, change, version, within)
+            data: dict[str, Any] = {"version": rules.version, "rules": dict(document), "past": change.past}
             event = NewEvent(
-                id=change, type=RULES_CHANGED, source=SERVICE, subject=change, time=now, data=data, correlation=change
+                id=change.decision,
+                type=RULES_CHANGED,
+                source=SERVICE,
+                subject=change.decision,
+                time=change.time,
+                data=data,
+                correlation=change.decision,
             )
             log.append(IDENTITY, [event], within)
 

@@ -10,7 +10,7 @@ from services.identity.domain.graph import Person
 from services.identity.explaining import Explaining
 from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
-from services.identity.store import Given, IdentityStore
+from services.identity.store import Change, Given, IdentityStore
 from shared.checkpoints import handled_by, is_behind
 from shared.consumer import Finish
 from shared.errors import SamlaError
@@ -112,9 +112,8 @@ class IdentityService(Service):
     def change_rules(self, rules: dict[str, Any]) -> dict[str, Any]:
         """Puts rules in force for what is decided from now on."""
         runtime = self.runtime
-        made = self.store.resolver.change_rules(
-            rules, False, new_id(), runtime.clock.now_ms(), runtime.transactor, runtime.log
-        )
+        change = Change(new_id(), runtime.clock.now_ms(), past=False)
+        made = self.store.resolver.change_rules(rules, change, runtime.transactor, runtime.log)
         return made.row()
 
     @rpc

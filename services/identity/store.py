@@ -27,6 +27,15 @@ class Given(NamedTuple):
     """The subject of the person's whose it is."""
 
 
+class Change(NamedTuple):
+    """Of the rules."""
+
+    decision: str
+    time: int
+    past: bool
+    """Whether what had been decided was decided again."""
+
+
 class IdentityStore:
     """The graph. With `beside`, another one beside the live one: a rebuild's."""
 
@@ -81,11 +90,12 @@ class IdentityStore:
         return lambda time: self.rules(max((version for since, version in changes if since <= time), default=0))
 
     def documents(self) -> list[dict[str, Any]]:
-        """{version, time, past, rules} of all that were ever in force, oldest first."""
+        """{version, decision, time, past, rules} of all that were ever in force, oldest first."""
         found = self._rules.find().sort("_id", ASCENDING)
         return [
             {
                 "version": int(doc["_id"]),
+                "decision": doc["decision"],
                 "time": int(doc["time"]),
                 "past": doc["past"],
                 "rules": orjson.loads(doc["rules"]),
@@ -94,13 +104,13 @@ class IdentityStore:
         ]
 
     def put_rules(
-        self, rules: Rules, document: Mapping[str, Any], time: int, past: bool, version: int, within: Transaction
+        self, rules: Rules, document: Mapping[str, Any], change: Change, version: int, within: Transaction
     ) -> None:
         """These are in force. Raises CheckpointMoved where the graph is no longer of that version."""
         self._moved(version, {"$inc": {"version": 1}, "$set": {"rules": rules.version}}, within)
         # As text: names of kinds may hold dots, which MongoDB would read as its own.
         text = orjson.dumps(dict(document)).decode()
-        kept = {"rules": text, "time": Int64(time), "past": past}
+        kept = {**change._asdict(), "rules": text, "time": Int64(change.time)}
         self._rules.replace_one({"_id": rules.version}, kept, upsert=True, session=within.session)
 
     def _moved(self, version: int, step: Mapping[str, Any], within: Transaction) -> None:
@@ -121,6 +131,15 @@ class IdentityStore:
             return {}
         found = self._apart.find({"_id": {"$in": list(subjects)}})
         return {doc["_id"]: {split: int(side) for split, side in doc["sides"].items()} for doc in found}
+
+    def all_apart(self) -> dict[str, dict[str, int]]:
+        """Of every subject that was ever a part of a split."""
+        return {doc["_id"]: doc["sides"] for doc in self._apart.find({}, batch_size=PAGE)}
+
+    def groups(self) -> dict[str, frozenset[str]]:
+        """Profile -> its identifiers (subjects)."""
+        found = self.people.find({"into": None}, {"members": 1}, batch_size=PAGE)
+        return {doc["_id"]: frozenset(each[0] for each in doc["members"]) for doc in found}
 
     def given(self, subjects: Collection[str]) -> list[Given]:
         """Events that are somebody's although their own identifier is not: those of these subjects, and those that
@@ -222,7 +241,7 @@ class IdentityStore:
         for doc in self._given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
         for doc in self._rules.find({}, session=session).sort("_id", ASCENDING):
-            yield f"rules {doc['_id']}", f"{doc['time']} {doc['past']} {doc['rules']}".encode()
+            yield f"rules {doc['_id']}", f"{doc['decision']} {doc['time']} {doc['past']} {doc['rules']}".encode()
 
     def replace_with(self, other: "IdentityStore") -> None:
         """Puts another graph in this one's place."""

@@ -118,6 +118,12 @@ class Graph:
             raise Poison(f"{fact_type} is not an event of identity's")
         step(self, data, time)
 
+    def settle(self) -> None:
+        """What has changed so far is written, or need not be."""
+        for each in (self.touched, self.unlinked, self.relinked, self.set_apart, self.ungiven):
+            each.clear()
+        self.given.clear()
+
     def _put(self, person: Person) -> None:
         self.people[person.id] = person
         self.touched.add(person.id)

@@ -198,7 +198,8 @@ def test_a_suppliers_identifiers_never_merge_and_a_partners_only_where_the_rules
 @pytest.mark.parametrize(
     "document",
     [[], {"kinds": []}, {"kinds": {"user": {"priority": "first"}}}, {"others": {"limit": 0}}, {"kind": {}},
-     {"kinds": {"user": {"uniqe": True}}}, {"kinds": {"x": {"patterns": ["("]}}}, {"kinds": {"x": {"clean": ["nosuch"]}}},
+     {"kinds": {"user": {"uniqe": True}}}, {"kinds": {"x": {"patterns": ["("]}}},
+     {"kinds": {"x": {"clean": ["nosuch"]}}},
      {"kinds": {"x": {"window": {"limit": 1}}}}],
 )  # fmt: skip
 def test_wrong_rules_are_refused(document):

@@ -1,0 +1,195 @@
+"""Other rules, tried on the whole log or a span of it without touching anything; and applied to what was decided.
+
+    python -m services.identity.trial RULES.json [--since MS] [--until MS]
+    python -m services.identity.trial RULES.json --apply
+
+A trial decides the same events twice, by the rules in force and by the others, side by side and from nothing, and
+compares. Applying puts the rules in force and then decides again about everybody who comes out otherwise: one
+decision, to which each regrouping refers. It may be interrupted; doing it again goes on.
+"""
+
+import argparse
+import heapq
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from contracts.streams import TRACKING
+from services.identity.domain.decide import decide
+from services.identity.domain.graph import Graph
+from services.identity.domain.rules import Rules, rules_of
+from services.identity.domain.trial import Report, biggest, differences, few, groups_of, told
+from services.identity.regrouping import RESOLVE, Regrouping
+from services.identity.resolver import Resolver
+from services.identity.store import Change, IdentityStore
+from shared.config import Settings
+from shared.errors import SamlaError, SettingsError
+from shared.eventlog import Event
+from shared.eventlog.sealed import open_events
+from shared.keyring import new_id
+from shared.rebuild import Tools
+
+PAGE: Final = 1_000
+SAY_SECONDS: Final = 0.5
+
+Say = Callable[[str, int, int], None]
+"""Told from time to time: what is done, how much of it, of how much."""
+
+
+class Trial:
+    """See the module's text."""
+
+    def __init__(self, tools: Tools, say: Say) -> None:
+        self._tools = tools
+        self._say = say
+        self._store = IdentityStore(tools.db)
+        self._store.setup()
+        self._resolver = Resolver(self._store, tools.keyring)
+        _, number = self._store.version()
+        self._now = self._store.rules(number)
+        self._named: dict[str, str] = {}
+        """Subject -> an event that names it."""
+        self._count = 0
+
+    def run(self, document: Mapping[str, Any], since: int = 0, until: int | None = None) -> dict[str, Any]:
+        """What other rules would change. Raises SamlaError where they are none."""
+        rules = rules_of(self._now.version + 1, dict(document))
+        [before, after] = self._decided([self._now, rules], since, until)
+        report = Report()
+        old, new = groups_of(before), groups_of(after)
+        for each in differences(old, new):
+            report.add(each)
+        largest = {"before": biggest(old), "after": biggest(new)}
+        names = self._names(
+            report.shown | {each for group in (*largest["before"], *largest["after"]) for each in few(group)}
+        )
+        return {
+            "events": self._count,
+            "people": {"before": len(old), "after": len(new)},
+            "merging": report.merges,
+            "parting": report.parts,
+            "examples": report.examples(names),
+            "biggest": {side: [told(group, names) for group in found] for side, found in largest.items()},
+        }
+
+    def apply(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Puts the rules in force, for what was decided, too."""
+        rules, decision = self._in_force(document)
+        [after] = self._decided([rules], 0, None)
+        changed = list(differences(self._store.groups(), groups_of(after)))
+        regrouping = self._regrouping()
+        done = 0
+        for number, each in enumerate(changed):
+            self._say("people", number, len(changed))
+            done += regrouping.regroup(each.subjects, decision, rules) is not None
+        return {"decision": decision, "version": rules.version, "events": self._count, "regrouped": done}
+
+    def _in_force(self, document: Mapping[str, Any]) -> tuple[Rules, str]:
+        """These rules, and the decision by which they are: one that was interrupted is gone on with."""
+        for last in self._store.documents()[-1:]:
+            if last["past"] and last["rules"] == document:
+                return self._now, str(last["decision"])
+        change = Change(new_id(), now_ms(), past=True)
+        made = self._resolver.change_rules(document, change, self._tools.transactor, self._tools.log)
+        return made, change.decision
+
+    def _regrouping(self) -> Regrouping:
+        tools = self._tools
+        return Regrouping(
+            self._store,
+            self._resolver,
+            tools.log,
+            tools.keyring,
+            tools.transactor,
+            tools.checkpoints,
+            now_ms,
+        )
+
+    # Deciding everything from nothing
+
+    def _decided(self, rules: list[Rules], since: int, until: int | None) -> list[Graph]:
+        """The graphs that all events, as far as they have been decided, would give."""
+        graphs = [Graph(apart=self._store.all_apart()) for _ in rules]
+        upto = {
+            place.partition: at for place, at in self._tools.checkpoints.all().items() if place.subscription == RESOLVE
+        }
+        whole, self._count = sum(upto.values()), 0
+        said = 0.0
+        for page in _pages(self._by_time(upto)):
+            chosen = [each for each in page if since <= each.time and (until is None or each.time < until)]
+            for graph, each in zip(graphs, rules, strict=True):
+                for _, claim in self._resolver.claims(chosen, each):
+                    decide(graph, claim, each)
+                    for found in claim.found:
+                        self._named.setdefault(found.subject, claim.event)
+                graph.settle()
+            self._count += len(page)
+            if time.monotonic() - said > SAY_SECONDS:
+                said = time.monotonic()
+                self._say("events", self._count, whole)
+        return graphs
+
+    def _by_time(self, upto: Mapping[int, int]) -> Iterator[Event]:
+        partitions = [self._of_partition(each, at) for each, at in upto.items()]
+        return heapq.merge(*partitions, key=lambda event: event.time)
+
+    def _of_partition(self, partition: int, upto: int) -> Iterator[Event]:
+        at = 0
+        while at < upto and (page := self._tools.log.read(TRACKING, partition, at, min(PAGE, upto - at))):
+            yield from page
+            at = page[-1].position
+
+    def _names(self, subjects: Collection[str]) -> dict[str, str]:
+        """Subject -> the identifier that it stands for, `kind:value`."""
+        ids = {self._named[each] for each in subjects if each in self._named}
+        events = list(self._tools.log.find(TRACKING, ids).values())
+        named = self._resolver.named(events, open_events(self._tools.keyring, events), self._now)
+        return {subject: f"{kind}:{value}" for subject, (kind, value) in named.items() if subject in subjects}
+
+
+def now_ms() -> int:
+    """ms since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def _pages(events: Iterator[Event]) -> Iterator[list[Event]]:
+    page: list[Event] = []
+    for event in events:
+        page.append(event)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def main(arguments: list[str]) -> int:
+    """The command line: 0, 1 where the rules are none, 2 for a wrong setting."""
+    parser = argparse.ArgumentParser(prog="python -m services.identity.trial")
+    parser.add_argument("rules", type=Path, help="a file with the rules as JSON")
+    parser.add_argument("--since", type=int, default=0, help="events received from this instant on (ms)")
+    parser.add_argument("--until", type=int, help="events received before this instant (ms)")
+    parser.add_argument("--apply", action="store_true", help="put them in force, for what was decided, too")
+    options = parser.parse_args(arguments)
+    try:
+        document = orjson.loads(options.rules.read_bytes())
+        trial = Trial(Tools.open(Settings.from_env(), "identity"), _say)
+        told = trial.apply(document) if options.apply else trial.run(document, options.since, options.until)
+    except (SamlaError, OSError, ValueError) as error:
+        print(f"samla: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+    print(orjson.dumps(told).decode())
+    return 0
+
+
+def _say(what: str, done: int, whole: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{what}: {done} of {whole} ", end="\n" if done == whole else "", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,387 @@
+"""Identity on a real MongoDB and log: decisions, splits, explanations, and a rebuild that equals live."""
+
+import threading
+
+import orjson
+import pytest
+
+from contracts.identity import CREATED, MERGED, SPLIT
+from contracts.streams import IDENTITY, TRACKING
+from services.identity.explaining import Explaining
+from services.identity.rebuild import IdentityProjection
+from services.identity.regrouping import RESOLVE, Regrouping
+from services.identity.resolver import Resolver
+from services.identity.store import Change, IdentityStore
+from services.identity.trial import Trial
+from shared.checkpoints import MongoCheckpoints
+from shared.consumer import Consumer
+from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
+from shared.eventlog import MongoEventLog, NewEvent, derive_id
+from shared.keyring import ORDINARY, Keyring, Sealing
+from shared.keystore import MongoKeyStore
+from shared.mongo import MongoTransactor, connect
+from shared.rebuild import Tools, verify
+
+ANN, BO, TABLET, PHONE = ("user", "ann"), ("user", "bo"), ("anonymous", "tablet"), ("anonymous", "phone")
+OLD, NEW = ("email", "ann@x.se"), ("email", "a.n.n@x.se")
+
+
+class World:
+    """The identity service's parts, driven by hand."""
+
+    def __init__(self, mongodb_url, prefix):
+        self.client = connect(mongodb_url)
+        self.transactor = MongoTransactor(self.client)
+        self.keyring = Keyring(MongoKeyStore(self.client, f"{prefix}_keyring"), b"m" * 32)
+        self.keyring.setup()
+        self.log = MongoEventLog(self.client, f"{prefix}_log", self.transactor, self.keyring.fenced)
+        self.log.setup()
+        self.db = self.client[f"{prefix}_identity"]
+        self.checkpoints = MongoCheckpoints(self.db)
+        self.checkpoints.setup()
+        self.store = IdentityStore(self.db)
+        self.store.setup()
+        self.resolver = Resolver(self.store, self.keyring)
+        self.consumer = self.consumes()
+        self.regrouping = Regrouping(
+            self.store, self.resolver, self.log, self.keyring, self.transactor, self.checkpoints, self.now
+        )
+        self.explaining = Explaining(self.store, self.resolver, self.log, self.keyring)
+        self.time = 1_000_000
+
+    def now(self):
+        return self.time
+
+    def consumes(self, prepare=None):
+        """A consumer of its own, as another process has."""
+        return Consumer(
+            RESOLVE, TRACKING, self.log, self.transactor, MongoCheckpoints(self.db),
+            prepare or self.resolver.resolve, self.now,
+        )  # fmt: skip
+
+    def sent(self, *identifiers, party="first"):
+        """An event in the log, not yet decided about; its id."""
+        self.time += 1_000
+        subject = self.subject(identifiers[0], create=True)
+        body = {
+            "type": "track", "time": self.time, "party": party, "source_name": "web", "event": "E",
+            "identifiers": [list(each) for each in identifiers], "properties": {}, "traits": {},
+        }  # fmt: skip
+        identity = derive_id("event", self.time)
+        [sealed] = self.keyring.seal([Sealing(subject, ORDINARY, identity, orjson.dumps(body))])
+        new = NewEvent(
+            id=identity, type="tracking.track.v1", source="web", subject=subject, time=self.time,
+            sealed={ORDINARY: sealed},
+        )  # fmt: skip
+        self.log.append(TRACKING, [new])
+        return identity
+
+    def happens(self, *identifiers, party="first"):
+        """An event that is decided about; its id."""
+        identity = self.sent(*identifiers, party=party)
+        self.settle()
+        return identity
+
+    def settle(self):
+        while self.consumer.step(range(self.log.partitions(TRACKING))).more:
+            pass
+
+    def rules(self, document):
+        change = Change("c" * 32, self.now(), past=False)
+        return self.resolver.change_rules(document, change, self.transactor, self.log)
+
+    def tools(self):
+        return Tools("identity", self.client, self.db, self.log, self.keyring, self.transactor, self.checkpoints)
+
+    def subject(self, identifier, create=False):
+        return self.keyring.subjects_of([identifier], create=create)[identifier]
+
+    def profile(self, identifier):
+        return self.store.profile_of([self.subject(identifier)]).get(self.subject(identifier))
+
+    def together(self, *identifiers):
+        return len({self.profile(each) for each in identifiers}) == 1
+
+    def facts(self, kind=None):
+        """Identity's stream."""
+        found = self.log.read(IDENTITY, 0, 0, 10_000)
+        return [each for each in found if kind in (None, each.type)]
+
+    def merges(self, identifier):
+        chain = self.explaining.explain(self.profile(identifier))["chain"]
+        return [each for each in chain if each["decided"] == "merged"]
+
+    def verify(self):
+        """Live is what a rebuild would give."""
+        assert verify(IdentityProjection(), self.tools())["equal"]
+
+
+@pytest.fixture
+def world(mongodb_url, prefix):
+    made = World(mongodb_url, prefix)
+    yield made
+    made.client.close()
+
+
+def glued(world):
+    """Ann and a stranger are one person, by an event that named both."""
+    world.happens(ANN, OLD)
+    world.happens(NEW)
+    world.happens(PHONE, NEW)
+    world.happens(ANN, NEW)
+    assert world.together(ANN, OLD, NEW, PHONE)
+
+
+def test_a_merge_taken_back_leaves_the_people_that_there_were(world):
+    """With their first profile ids, in one event; a rebuild gives the same."""
+    world.happens(ANN, OLD)
+    world.happens(NEW)
+    world.happens(PHONE, NEW)
+    before = [world.profile(each) for each in (ANN, NEW)]
+    world.happens(ANN, NEW)
+    [merge] = world.merges(ANN)
+    told = world.regrouping.split_merge(merge["id"])
+    assert [world.profile(each) for each in (ANN, NEW)] == before and not world.together(ANN, NEW)
+    assert world.together(ANN, OLD) and world.together(NEW, PHONE)
+    assert {each["profile"] for each in told["profiles"]} == set(before)
+    assert len(world.facts(SPLIT)) == 1
+    world.verify()
+
+
+def test_what_was_split_does_not_merge_again_by_itself(world):
+    """Not by the same event again, not by another."""
+    glued(world)
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    world.happens(ANN, NEW)
+    world.happens(PHONE, OLD)
+    assert not world.together(ANN, NEW) and not world.together(ANN, PHONE)
+    world.verify()
+
+
+def test_an_identifier_taken_back_leaves_the_rest_together(world):
+    """It is somebody's of its own from then on, where events name it alone."""
+    glued(world)
+    world.regrouping.split_identifier(world.profile(ANN), world.subject(OLD))
+    assert world.together(ANN, NEW, PHONE) and world.profile(OLD) is None
+    world.happens(OLD)
+    assert world.profile(OLD) and not world.together(ANN, OLD)
+    world.verify()
+
+
+def test_decisions_that_rested_on_a_merge_are_made_again(world):
+    """A tablet that was known by the wrong person's identifier goes with that one."""
+    glued(world)
+    world.happens(TABLET, NEW)
+    world.happens(BO, TABLET)
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    assert not world.together(ANN, TABLET)
+    assert world.together(NEW, TABLET)
+    world.verify()
+
+
+def test_a_split_takes_along_who_was_held_apart_by_the_merge(world):
+    """Somebody met the glued person's device while that person had a user id: without the merge the two are one."""
+    glued(world)
+    world.happens(BO, PHONE)
+    assert not world.together(BO, PHONE)
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    assert world.together(BO, PHONE, NEW) and not world.together(ANN, BO)
+    world.verify()
+
+
+def test_splitting_twice_is_told_and_changes_nothing(world):
+    """The merge holds no longer."""
+    glued(world)
+    [merge] = world.merges(ANN)
+    world.regrouping.split_merge(merge["id"])
+    with pytest.raises(SamlaError, match="taken back already"):
+        world.regrouping.split_merge(merge["id"])
+    with pytest.raises(NotFound):
+        world.regrouping.split_merge("0" * 32)
+    assert len(world.facts(SPLIT)) == 1
+
+
+def test_a_second_split_goes_on_from_the_first(world):
+    """Also of a merge that was decided again within it."""
+    glued(world)
+    third = ("email", "third@x.se")
+    world.happens(third)
+    world.happens(PHONE, third)
+    world.happens(NEW, third)
+    assert world.together(ANN, NEW, third)
+    first = world.merges(ANN)[0]
+    world.regrouping.split_merge(first["id"])
+    assert world.together(NEW, third) and not world.together(ANN, NEW)
+    again = world.merges(NEW)
+    assert again and all("." in each["id"] for each in again)
+    world.regrouping.split_merge(again[-1]["id"])
+    assert not world.together(NEW, third) and not world.together(ANN, NEW)
+    world.verify()
+
+
+def test_a_profile_is_explained(world):
+    """Which identifier, by which event of which source, when, by which rules; and what was set aside and why."""
+    glued(world)
+    world.happens(BO, OLD)
+    told = world.explaining.explain(world.profile(ANN))
+    assert {(each["kind"], each["value"]) for each in told["identifiers"]} == {ANN, OLD, NEW, PHONE}
+    assert [each["decided"] for each in told["chain"]].count("merged") == 1
+    for each in told["chain"]:
+        assert each["source"] == "web" and each["rules"] == 0 and each["received"] and each["event"]
+        assert each["value"] in {value for _, value in (ANN, OLD, NEW, PHONE)}
+    [aside] = [each for each in world.explaining.explain(world.profile(BO))["chain"] if each["decided"] == "set_aside"]
+    assert (aside["value"], aside["reason"]) == ("ann@x.se", "limit_of_user")
+    assert world.explaining.explain("0" * 32) is None
+
+
+def test_an_explanation_goes_on_after_a_split(world):
+    """What stands in the split's place tells each part's own story."""
+    glued(world)
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    world.happens(ANN, ("phone", "+46701234567"))
+    chain = world.explaining.explain(world.profile(ANN))["chain"]
+    assert [(each["decided"], each["value"]) for each in chain] == [
+        ("created", "ann"), ("attached", "ann@x.se"), ("set_aside", "a.n.n@x.se"), ("attached", "+46701234567"),
+    ]  # fmt: skip
+
+
+def test_an_event_that_is_under_way_while_a_split_happens_is_decided_after_it(world):
+    """A batch from which nothing followed is void too: it was decided on a person that is no more."""
+    glued(world)
+    [merge] = world.merges(ANN)
+    world.sent(ANN, ("anonymous", "late"))
+    under_way, split = threading.Event(), threading.Event()
+
+    def slow(events):
+        finish = world.resolver.resolve(events)
+        under_way.set()
+        assert split.wait(30)
+        return finish
+
+    other = world.consumes(slow)
+    thread = threading.Thread(target=lambda: other.step(range(world.log.partitions(TRACKING))))
+    thread.start()
+    assert under_way.wait(30)
+    world.regrouping.split_merge(merge["id"])
+    split.set()
+    thread.join(30)
+    world.settle()
+    assert world.together(ANN, ("anonymous", "late")) and not world.together(NEW, ("anonymous", "late"))
+    world.verify()
+
+
+def test_a_batch_from_which_nothing_follows_is_void_after_a_turn(world):
+    """Its checkpoint does not move on."""
+    glued(world)
+    world.sent(ANN)
+    partitions = range(world.log.partitions(TRACKING))
+    other = world.consumes(lambda events: None)
+    positions = {place: at for place, at in world.checkpoints.all().items() if place.subscription == RESOLVE}
+    [other.position(each) for each in partitions]
+    world.transactor.run(lambda within: world.checkpoints.turn(within, positions))
+    assert other.step(partitions).handled == 0
+    assert other.step(partitions).handled == 1
+    with pytest.raises(CheckpointMoved):
+        world.transactor.run(lambda within: world.checkpoints.turn(within, positions))
+
+
+def test_somebody_who_is_being_erased_is_not_split(world):
+    """Nor decided again."""
+    glued(world)
+    [merge] = world.merges(ANN)
+    world.keyring.fence([world.subject(OLD)])
+    with pytest.raises(Conflict):
+        world.regrouping.split_merge(merge["id"])
+
+
+def test_rules_change_what_is_decided_from_then_on(world):
+    """And a rebuild knows them."""
+    world.happens(ANN, OLD)
+    world.rules({"kinds": {"email": {"limit": 1}}})
+    world.happens(ANN, NEW)
+    assert not world.together(ANN, NEW) and world.together(ANN, OLD)
+    assert [
+        each.data["rules"] for each in world.facts() if "rules" in each.data and each.type == "identity.set_aside.v1"
+    ] == [1]
+    world.verify()
+
+
+def test_a_split_decides_by_the_rules_of_then(world):
+    """Newer, stricter rules do not part what they did not part when they came."""
+    glued(world)
+    world.rules({"kinds": {"email": {"limit": 1}, "anonymous": {"blocked": ["phone"]}}})
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    assert world.together(NEW, PHONE)
+    world.verify()
+
+
+def test_the_graph_is_what_its_facts_say_after_everything(world):
+    """Created and merged facts as they stand, splits among them."""
+    glued(world)
+    world.happens(BO, TABLET)
+    world.happens(TABLET, OLD)
+    world.regrouping.split_identifier(world.profile(ANN), world.subject(NEW))
+    world.happens(("user", "cia"), TABLET)
+    assert world.facts(CREATED) and world.facts(MERGED)
+    world.verify()
+
+
+# Other rules, tried and applied
+
+ONE_EMAIL = {"kinds": {"email": {"limit": 1}}}
+
+
+def test_a_trial_tells_who_would_part_and_touches_nothing(world):
+    """With examples by name; the log and the graph stay as they are."""
+    glued(world)
+    world.happens(BO, TABLET)
+    heads, version = dict(world.log.heads(IDENTITY)), world.store.version()
+    told = Trial(world.tools(), lambda *_: None).run(ONE_EMAIL)
+    assert (told["merging"], told["parting"], told["people"]) == (0, 1, {"before": 2, "after": 3})
+    [example] = told["examples"]["parting"]
+    assert example["before"][0]["identifiers"] == 4
+    assert {"user:ann", "email:ann@x.se"} in [set(each["some"]) for each in example["after"]]
+    assert told["biggest"]["before"][0]["identifiers"] == 4
+    assert (dict(world.log.heads(IDENTITY)), world.store.version()) == (heads, version)
+
+
+def test_a_trial_of_a_span_decides_what_was_received_in_it(world):
+    """Nothing of what was before it."""
+    glued(world)
+    told = Trial(world.tools(), lambda *_: None).run(ONE_EMAIL, since=world.time + 1)
+    assert told["people"] == {"before": 0, "after": 0}
+
+
+def test_rules_applied_to_the_past_give_what_they_would_have_given(world):
+    """As one decision to which every regrouping refers; those nobody is concerned by stay as they are."""
+    glued(world)
+    world.happens(BO, TABLET)
+    before = world.store.people_by_id([world.profile(BO)])
+    told = Trial(world.tools(), lambda *_: None).apply(ONE_EMAIL)
+    assert not world.together(ANN, NEW) and world.together(NEW, PHONE) and world.together(ANN, OLD)
+    assert told["regrouped"] == 1 and world.store.people_by_id([world.profile(BO)]) == before
+    [regrouped] = world.facts("identity.regrouped.v1")
+    assert regrouped.data["decision"] == told["decision"]
+    world.verify()
+    assert Trial(world.tools(), lambda *_: None).apply(ONE_EMAIL)["regrouped"] == 0
+    assert world.store.version()[1] == told["version"] == 1
+
+
+def test_rules_applied_to_the_past_merge_what_was_blocked(world):
+    """Also people who had nothing to do with one another until then."""
+    world.rules({"kinds": {"crm": {"blocked": ["c-1"]}}})
+    world.happens(("crm", "c-1"), OLD)
+    world.happens(("crm", "c-1"), PHONE)
+    assert not world.together(OLD, PHONE)
+    Trial(world.tools(), lambda *_: None).apply({})
+    assert world.together(OLD, PHONE, ("crm", "c-1"))
+    world.verify()
+
+
+def test_a_split_holds_under_other_rules(world):
+    """What somebody has decided by hand is not undone by rules."""
+    glued(world)
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    Trial(world.tools(), lambda *_: None).apply({"kinds": {"email": {"limit": 50}}})
+    assert not world.together(ANN, NEW)
+    world.verify()
