@@ -374,6 +374,35 @@ class Redriven(Schema):
 # Profiles and privacy
 
 
+class NewSplit(Schema):
+    """What is to be taken back: an identifier out of its person, or a merge. One of the two."""
+
+    identifier = fields.List(_text(1_000), validate=validate.Length(equal=2), metadata={"description": "[kind, value]"})
+    merge = _text(64, "the merge's id, as the explanation tells it")
+
+
+class IdentityRules(Schema):
+    """The rules of identity."""
+
+    rules = fields.Dict(required=True, metadata={"description": "see docs/identity.md"})
+
+
+class IdentityRulesInForce(Schema):
+    """The rules of identity in force, and every change of them."""
+
+    rules = fields.Dict(required=True)
+    changes = fields.List(fields.Dict(), required=True)
+
+
+class IdentityRulesWhole(Schema):
+    """The rules of identity in full."""
+
+    kinds = fields.Dict(required=True)
+    others = fields.Dict(required=True)
+    second_party_merges = fields.Boolean(required=True)
+    version = fields.Integer(required=True)
+
+
 class Find(Schema):
     """By what somebody is known."""
 

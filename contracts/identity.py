@@ -143,6 +143,60 @@ class Erased(Schema):
     subjects = fields.List(fields.String(validate=ID), required=True)
 
 
+class Part(Schema):
+    """A person after a split."""
+
+    profile = _id("whose some of the identifiers are now")
+    identifiers = fields.Integer(required=True, metadata={"description": "how many"})
+
+
+class SplitDone(Schema):
+    """What came of a split."""
+
+    decision = _id("the split")
+    was = _id("the profile that it was")
+    profiles = fields.List(fields.Nested(Part), required=True)
+
+
+class Identified(Schema):
+    """One of a person's identifiers."""
+
+    kind = _kind()
+    value = fields.String(allow_none=True, metadata={"description": "None where it was erased"})
+    subject = _id("what stands for it")
+    since = fields.Integer(required=True, metadata={"unit": "ms since 1970 UTC"})
+    shared_since = fields.Integer(allow_none=True, metadata={"description": "from then on (ms) others use it, too"})
+
+
+class Link(Schema):
+    """One decision."""
+
+    id = fields.String(required=True, metadata={"description": "a merge's can be split"})
+    decided = fields.String(
+        required=True, metadata={"description": "created, attached, merged, set_aside, shared, ..."}
+    )
+    time = fields.Integer(required=True, metadata={"unit": "ms since 1970 UTC"})
+    profile = fields.String()
+    into = fields.String()
+    kind = fields.String()
+    value = fields.String(allow_none=True)
+    reason = fields.String()
+    since = fields.Integer()
+    rules = fields.Integer(metadata={"description": "the version by which it was decided"})
+    event = fields.String(metadata={"description": "the tracking event that showed it"})
+    source = fields.String(allow_none=True)
+    received = fields.Integer(allow_none=True, metadata={"unit": "ms since 1970 UTC"})
+
+
+class Explained(Schema):
+    """Why a profile is one person."""
+
+    profile = _id("the person")
+    profiles = fields.List(fields.String(), required=True, metadata={"description": "all that it was merged from"})
+    identifiers = fields.List(fields.Nested(Identified), required=True)
+    chain = fields.List(fields.Nested(Link), required=True, metadata={"description": "every decision, in order"})
+
+
 EVENTS: Final[dict[str, type[Schema]]] = {
     CREATED: Created,
     ATTACHED: Attached,
@@ -159,12 +213,12 @@ EVENTS: Final[dict[str, type[Schema]]] = {
 """Event type -> schema of its data."""
 
 RPCS: Final[dict[str, str]] = {
-    "resolve": "([[kind, value], ...]) -> profile id of the first that is known, or None",
+    "resolve": "([[kind, value], ...]) -> profile id of the first that is known and nobody else's, or None",
     "members": "(profile, passed?) -> {profile, subjects, profiles, shared: {subject: since ms}, given and elsewhere: "
     "{subject: [events]}, behind}; None where there is no such profile",
     "members_of": "([{profile, causes}]) -> [the same, or None]",
     "explain": "(profile) -> {profile, profiles, identifiers, chain}: each decision with its event, source and rules",
-    "split": "(profile?, subject?, merge?) -> {decision, was, profiles}: takes an identifier or a merge back",
+    "split": "([kind, value]?, merge?) -> {decision, was, profiles}: takes an identifier or a merge back",
     "rules": "() -> {rules, changes}",
     "change_rules": "(rules) -> the rules in full, in force from now on",
     "stats": "() -> {people, identifiers, merges, set_aside}",

@@ -15,6 +15,7 @@ import typer
 from contracts.streams import STREAMS
 from services.console import show
 from services.console.asking import ask, open_log, profile_of
+from services.console.identity_commands import identity
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mapped, mappings_of
 from services.console.importing.proposal import proposed
@@ -49,6 +50,7 @@ destination = group("destination", "Where activations go: webhooks and what they
 delivery = group("delivery", "What went out, what was held back, and the dead letters.")
 quarantine = group("quarantine", "What could not be taken in, and why.")
 parked = group("parked", "Events that a service could not handle.")
+app.add_typer(identity, name="identity")
 profile = group("profile", "What is known of a person.")
 privacy = group("privacy", "Consents, erasure, export.")
 log = group("log", "The event log.")

@@ -13,7 +13,7 @@ from services.identity.resolver import Resolver
 from services.identity.store import Change, Given, IdentityStore
 from shared.checkpoints import handled_by, is_behind
 from shared.consumer import Finish
-from shared.errors import SamlaError
+from shared.errors import NotFound, SamlaError
 from shared.eventlog import Event
 from shared.keyring import new_id
 from shared.runtime import Runtime
@@ -63,13 +63,19 @@ class IdentityService(Service):
 
     @rpc
     def resolve(self, identifiers: list[list[str]]) -> str | None:
-        """The profile of the first of the identifiers that is known."""
-        pairs = [(kind, value) for kind, value in identifiers]
-        subjects = self.runtime.keyring.subjects_of(pairs, create=False)
+        """The profile of the first of the identifiers that is known, and is nobody else's."""
+        owners = self._owners([(kind, value) for kind, value in identifiers])
+        shared = self.store.graph.shared({profile for _, profile in owners})
+        return next((profile for subject, profile in owners if subject not in shared), None)
+
+    def _owners(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """[(subject, profile)] of those that are somebody's, in their order; compared as the rules say."""
+        _, number = self.store.graph.version()
+        rules = self.store.graph.rules(number)
+        values = [(kind, value) for kind, written in pairs if (value := rules.of(kind).value(written)) is not None]
+        subjects = self.runtime.keyring.subjects_of(values, create=False)
         profiles = self.store.graph.profile_of([each for each in subjects.values() if each])
-        shared = self.store.graph.shared(profiles.values())
-        known = (s for pair in pairs if (s := subjects[pair]) and s in profiles and s not in shared)
-        return next((profiles[s] for s in known), None)
+        return [(s, profiles[s]) for pair in values if (s := subjects[pair]) and s in profiles]
 
     @rpc
     def members(self, profile: str, passed: dict[str, int] | None = None) -> dict[str, Any] | None:
@@ -94,12 +100,16 @@ class IdentityService(Service):
         return self.store.explaining.explain(profile)
 
     @rpc
-    def split(self, profile: str | None = None, subject: str | None = None, merge: str | None = None) -> dict[str, Any]:
-        """Takes one of a person's identifiers, or one merge, back; both are told by `explain`."""
-        if merge is not None:
+    def split(self, identifier: list[str] | None = None, merge: str | None = None) -> dict[str, Any]:
+        """Takes an identifier out of its person, or takes one merge (by its id, see `explain`) back."""
+        if merge:
             return self.store.regrouping.split_merge(merge)
-        if not profile or not subject:
-            raise SamlaError("say which merge, or which identifier (its subject) of which profile")
+        if not isinstance(identifier, list) or not len(identifier) == 2:
+            raise SamlaError("say which identifier, as [kind, value], or which merge")
+        owners = self._owners([(str(identifier[0]), str(identifier[1]))])
+        if not owners:
+            raise NotFound(f"nobody is known by this {identifier[0]}")
+        subject, profile = owners[0]
         return self.store.regrouping.split_identifier(profile, subject)
 
     @rpc

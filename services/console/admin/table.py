@@ -13,6 +13,7 @@ from contracts import admin
 from contracts.activation import DeliveryRow, DestinationRow
 from contracts.admin import rows_of
 from contracts.collector import AgreementRow, QuarantineRow, Recleaned, Replayed, SourceRow, Tested, Traced
+from contracts.identity import Explained, SplitDone
 from contracts.segmentation import SegmentRow
 
 ROOT: Final = "/api/v1"
@@ -176,6 +177,15 @@ CALLS: Final[tuple[Call, ...]] = (
     # Profiles and privacy
     Call("POST", "/profiles/find", "identity", "resolve", "Who is known by this; nothing personal in the address",
          admin.Found, takes=admin.Find, under="profile", missing=NOBODY),
+    Call("GET", "/profiles/{who}/explanation", "identity", "explain",
+         "Every decision that made it one person: identifier, event, source, time, rules", Explained,
+         missing="there is no such profile", seconds=60),
+    Call("POST", "/splits", "identity", "split", "Takes an identifier, or a merge, back; it stays so", SplitDone,
+         takes=admin.NewSplit, status=201, seconds=120),
+    Call("GET", "/identity/rules", "identity", "rules", "Which identifiers are one person, as rules",
+         admin.IdentityRulesInForce),
+    Call("PUT", "/identity/rules", "identity", "change_rules", "In force for what is decided from now on",
+         admin.IdentityRulesWhole, takes=admin.IdentityRules),
     Call("GET", "/profiles/{who}", "profile", "show", "The four parts of a profile, each value with its provenance",
          admin.ProfileView, query=admin.ProfileQuery, missing="there is no such profile", seconds=60),
     Call("GET", "/profiles/{who}/timeline", "profile", "timeline", "What a person did, latest first", Timeline,
