@@ -128,10 +128,10 @@ class Split(Regrouped):
 
 
 class RulesChanged(Schema):
-    """Other rules decide from here on. The envelope's subject is the id of the change."""
+    """Other rules decide from here on; they are sealed as `ordinary`, since they may name values. The envelope's
+    subject is the id of the change."""
 
     version = fields.Integer(required=True, strict=True)
-    rules = fields.Dict(required=True)
     past = fields.Boolean(metadata={"description": "whether what was decided before is decided again by them"})
 
 

@@ -8,6 +8,7 @@ from contracts.envelope import ID
 
 CHANGED: Final = "profile.changed.v1"
 MERGED: Final = "profile.merged.v1"
+SPLIT: Final = "profile.split.v1"
 
 EVERYTHING: Final = "*"
 """Among the names: anything may have changed."""
@@ -37,7 +38,21 @@ class Merged(Schema):
     locals()["from"] = fields.String(required=True, validate=ID)
 
 
-EVENTS: Final[dict[str, type[Schema]]] = {CHANGED: Changed, MERGED: Merged}
+class Split(Schema):
+    """A profile was several people, or is put together otherwise. The envelope's subject is the profile that it was."""
+
+    profile = fields.String(required=True, validate=ID, metadata={"description": "what it was"})
+    profiles = fields.List(
+        fields.String(validate=ID), required=True, metadata={"description": "people of their own from now on"}
+    )
+    merged = fields.List(
+        fields.List(fields.String(validate=ID)),
+        required=True,
+        metadata={"description": "[profile, the one that it is a part of from now on]"},
+    )
+
+
+EVENTS: Final[dict[str, type[Schema]]] = {CHANGED: Changed, MERGED: Merged, SPLIT: Split}
 """Event type -> schema of its data."""
 
 Facts = dict[str, Any]

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
-from contracts.profile import MERGED
+from contracts.profile import MERGED, SPLIT
 from contracts.streams import ACTIVATION
 from services.activation.courier import Courier
 from services.activation.domain.delivery import Delivery, begin
 from services.activation.domain.plan import change_of, planned, scheduled
+from services.activation.domain.replay import merges_of
 from services.activation.house import House
 from services.activation.ledger import scheduling
 from services.activation.store import ActivationStore
@@ -79,14 +80,21 @@ class Planner:
         return [each for each in made if each.delivery.profile not in erased and each.delivery.id not in there]
 
     def follow(self, events: Sequence[Event]) -> Finish | None:
-        """Remembers who was merged into whom."""
-        merges = [(event.text("from"), event.text("into")) for event in events if event.type == MERGED]
+        """Remembers who was merged into whom, and who is somebody of their own again."""
+        events = [event for event in events if event.type in (MERGED, SPLIT)]
 
         def finish(within: Transaction) -> list[Output]:
+            merges: list[tuple[str, str]] = []
+            for event in events:
+                if event.type == SPLIT:
+                    self._store.merge(merges, within)
+                    self._store.part(event.texts("profiles"), within)
+                    merges = []
+                merges += merges_of(event)
             self._store.merge(merges, within)
             return []
 
-        return finish if merges else None
+        return finish if events else None
 
     def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops the deliveries of erased people; again at the end of an erasure, for what was under way."""

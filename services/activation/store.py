@@ -155,6 +155,8 @@ class ActivationStore:
         The one merged into is written to as well, so that this and an erasure of that one conflict.
         """
         steps: list[Any] = []
+        if not merges:
+            return
         for old, into in merges:
             steps.append(UpdateMany({"into": old}, {"$set": {"into": into}}))
             steps.append(UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True))
@@ -163,6 +165,11 @@ class ActivationStore:
         chosen = {"_id": {"$in": [into for _, into in merges]}, "erased": {"$exists": True}}
         for doc in list(self.people.find(chosen, session=within.session)):
             self.erase([doc["_id"]], doc["erased"], within)
+
+    def part(self, profiles: Collection[str], within: Transaction) -> None:
+        """These are people of their own again."""
+        chosen = {"_id": {"$in": list(profiles)}}
+        self.people.update_many(chosen, {"$unset": {"into": ""}}, session=within.session)
 
     def erase(self, profiles: Collection[str], request: str, within: Transaction) -> int:
         """Drops all deliveries of these profiles and of those merged into them, and remembers that they are

@@ -9,7 +9,9 @@ from contracts.streams import IDENTITY
 from services.identity.domain.graph import involved
 from services.identity.domain.rules import rules_of
 from services.identity.store import Change, IdentityStore
+from shared.errors import SamlaError
 from shared.eventlog import Event
+from shared.eventlog.sealed import open_events
 from shared.rebuild import Rows, Tools, Upto, run
 
 
@@ -59,7 +61,9 @@ def _fold(store: IdentityStore, page: list[Event], tools: Tools) -> None:
 
 
 def _put_rules(store: IdentityStore, event: Event, tools: Tools) -> None:
-    document: Any = event.data["rules"]
+    [document] = open_events(tools.keyring, [event])
+    if document is None:
+        raise SamlaError(f"the rules of event {event.id} cannot be opened: their key is gone")
     rules = rules_of(int(str(event.data["version"])), document)
     version, _ = store.version()
     change = Change(event.id, event.time, event.data.get("past") is True)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from contracts.identity import ERASED, RULES_CHANGED
 from contracts.privacy import SUBJECTS_ERASED
 from contracts.streams import IDENTITY
@@ -13,7 +15,7 @@ from services.identity.store import Change, IdentityStore
 from shared.consumer import Finish, Output
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
 from shared.eventlog.sealed import Body, open_events
-from shared.keyring import Keyring
+from shared.keyring import ORDINARY, Keyring, Sealing
 from shared.transaction import Transaction, Transactor
 
 SERVICE: Final = "identity"
@@ -142,17 +144,18 @@ class Resolver:
         """Puts rules in force for what is decided from now on, a fact like any other. Raises SamlaError."""
         version, number = self._store.version()
         rules = rules_of(number + 1, dict(document))
+        [sealed] = self._keyring.seal([Sealing(change.decision, ORDINARY, change.decision, orjson.dumps(document))])
 
         def work(within: Transaction) -> None:
             self._store.put_rules(rules, document, change, version, within)
-            data: dict[str, Any] = {"version": rules.version, "rules": dict(document), "past": change.past}
             event = NewEvent(
                 id=change.decision,
                 type=RULES_CHANGED,
                 source=SERVICE,
                 subject=change.decision,
                 time=change.time,
-                data=data,
+                data={"version": rules.version, "past": change.past},
+                sealed={ORDINARY: sealed},
                 correlation=change.decision,
             )
             log.append(IDENTITY, [event], within)

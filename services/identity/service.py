@@ -99,7 +99,7 @@ class IdentityService(Service):
         """Why it is one person: each decision with what was said, where, when, and by which rules."""
         return self.store.explaining.explain(profile)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
     def split(self, identifier: list[str] | None = None, merge: str | None = None) -> dict[str, Any]:
         """Takes an identifier out of its person, or takes one merge (by its id, see `explain`) back."""
         if merge:
@@ -118,7 +118,7 @@ class IdentityService(Service):
         _, number = self.store.graph.version()
         return {"rules": self.store.graph.rules(number).row(), "changes": self.store.graph.documents()}
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
     def change_rules(self, rules: dict[str, Any]) -> dict[str, Any]:
         """Puts rules in force for what is decided from now on."""
         runtime = self.runtime

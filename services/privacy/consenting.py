@@ -7,7 +7,8 @@ import orjson
 
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
-from services.privacy.domain.consents import empty, merge, merged, state_of
+from services.privacy.domain.belonging import belonging_of
+from services.privacy.domain.consents import empty, merge, of, state_of
 from services.privacy.domain.gate import decide
 from services.privacy.store import ConsentStore
 from shared.checkpoints import Checkpoints, handled_by, is_behind
@@ -49,7 +50,7 @@ class Consenting:
         """The gate, for several at once: only a plain yes is a yes."""
         handled = handled_by(CONSENTS, self._checkpoints)
         people = ask([{"profile": each["profile"], "causes": each["causes"]} for each in requests])
-        known = self._store.load({subject for person in people if person for subject in person["subjects"]})
+        known = self._store.load({place for person in people if person for place in belonging_of(person).places})
         fenced = self._keyring.fenced({each["profile"] for each in requests})
         return [
             self._decision(each, person, known, handled, each["profile"] in fenced)
@@ -70,7 +71,7 @@ class Consenting:
             return _answer(False, "behind", again=True)
         if person is None:
             return _answer(False, "unknown_profile")
-        state = merged(known[subject] for subject in person["subjects"] if subject in known)
+        state = of(known, belonging_of(person))
         return _answer(*decide(state, request["purpose"], bool(request.get("segment_sensitive", True))))
 
 

@@ -10,6 +10,7 @@ import structlog
 from contracts.privacy import ERASURE_COMPLETED, ERASURE_REQUESTED, MODES, SUBJECTS_ERASED, SUPPRESS
 from contracts.streams import PRIVACY
 from services.privacy.consenting import Consenting
+from services.privacy.domain.belonging import belonging_of
 from services.privacy.domain.erasure import TRANSACTION_SECONDS, Request, Step, next_step
 from services.privacy.store import RequestStore
 from shared.clock import Clock
@@ -75,7 +76,7 @@ class Erasing:
             mode=mode,
             step=Step.COLLECT,
             profiles=person["profiles"],
-            subjects=person["subjects"],
+            subjects=_places(person),
             created=now,
             changed=now,
             due=now,
@@ -115,7 +116,7 @@ class Erasing:
         return msgspec.structs.replace(
             request,
             profiles=sorted({*request.profiles, *person["profiles"]}),
-            subjects=sorted({*request.subjects, *person["subjects"]}),
+            subjects=sorted({*request.subjects, *_places(person)}),
         )
 
     def _quarantine(self, others: Others, request: Request) -> None:
@@ -184,6 +185,12 @@ class Erasing:
             correlation=request.id,
         )
         self._log.append(PRIVACY, [event], within)
+
+
+def _places(person: dict[str, Any]) -> list[str]:
+    """Subjects under which something of the person's lies: also of a device that is somebody else's. There is one key a
+    subject, so what others did on it is forgotten with it."""
+    return sorted(belonging_of(person).places)
 
 
 _STEPS: Final[dict[Step, Callable[[Erasing, Others, Request], None]]] = {

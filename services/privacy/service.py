@@ -10,7 +10,8 @@ from contracts.collector import DAYS
 from contracts.privacy import FORGET
 from contracts.streams import PRIVACY, TRACKING
 from services.privacy.consenting import CONSENTS, Consenting
-from services.privacy.domain.consents import changes, history, merged, purposes
+from services.privacy.domain.belonging import belonging_of
+from services.privacy.domain.consents import changes, history, of, purposes
 from services.privacy.erasing import Erasing
 from services.privacy.store import ConsentStore, RequestStore
 from shared.consumer import Finish
@@ -129,7 +130,8 @@ class PrivacyService(Service):
         person = OverRpc(self).members(profile)
         if not person or not person["profile"]:
             raise NotFound(f"there is no profile {profile}")
-        state = merged(self.store.consents.load(person["subjects"]).values())
+        belonging = belonging_of(person)
+        state = of(self.store.consents.load(belonging.places), belonging)
         shown = {}
         for purpose in purposes(state):
             said = [each._asdict() for each in changes(history(state, purpose))]

@@ -14,7 +14,7 @@ from contracts.profile import CHANGED as PROFILE_CHANGED
 from contracts.profile import MERGED as PROFILE_MERGED
 from contracts.segmentation import ENTERED, LEFT
 from contracts.streams import SEGMENTATION
-from services.segmentation.domain.definition import Facts, depends_on, evaluate
+from services.segmentation.domain.definition import Answer, Facts, depends_on, evaluate
 from services.segmentation.domain.membership import Membership, Segment, concerned, evolve, moved
 from services.segmentation.store import SegmentationStore
 from shared.checkpoints import Checkpoints
@@ -73,7 +73,10 @@ class Evaluating:
         asked = {profile: concerned(segments, depends, names) for profile, (names, _) in changed.items()}
         profiles = {profile for profile, each in asked.items() if each}
         known = self._store.load(profiles | {name for _, old, into in merges for name in (old, into)})
-        facts = _facts(ask(sorted(profiles))) if profiles else {}
+        answers = ask(sorted(profiles)) if profiles else {}
+        facts = _facts(answers)
+        # Of somebody who was split nothing may be left.
+        nobody = {profile for profile in profiles if answers.get(profile) is None}
         now = self._clock.now_ms()
 
         def judged(gone: Collection[str]) -> tuple[dict[str, Membership], list[NewEvent]]:
@@ -85,6 +88,8 @@ class Evaluating:
             for profile in sorted(profiles & people.keys() & facts.keys()):
                 cause = _cause(changed[profile][1])
                 made += _judge(people, profile, asked[profile], facts[profile], cause, now)
+            for profile in sorted(nobody & people.keys()):
+                made += _leave(people, profile, segments, _cause(changed[profile][1]), now)
             return people, made
 
         hoped = judged(())
@@ -239,6 +244,16 @@ def _judge(
     return [
         _event(ENTERED if change.entered else LEFT, by_id[change.segment], profile, cause, now) for change in changes
     ]
+
+
+def _leave(
+    people: dict[str, Membership], profile: str, segments: Collection[Segment], cause: Cause, now: int
+) -> list[NewEvent]:
+    """Out of everything."""
+    by_id = {each.id: each for each in segments}
+    inside = [name for name in people[profile].since if name in by_id]
+    people[profile], _ = evolve(people[profile], dict.fromkeys(people[profile].since, Answer(False, None)), now)
+    return [_event(LEFT, by_id[name], profile, cause, now) for name in inside]
 
 
 def _merge(

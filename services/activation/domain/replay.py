@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from contracts.activation import SCHEDULED
+from contracts.profile import MERGED
 from services.activation.domain.delivery import Delivery, Fact, begin, evolve
 
 
@@ -53,6 +54,14 @@ def digest_of_all(digests: Mapping[str, bytes]) -> str:
     return summed.hexdigest()
 
 
+def merges_of(event: Recorded) -> list[tuple[str, str]]:
+    """(profile, the one that it is a part of from now on), by an event of the profile service's."""
+    if event.type == MERGED:
+        return [(str(event.data["from"]), str(event.data["into"]))]
+    pairs: Any = event.data.get("merged") or []
+    return [(str(old), str(into)) for old, into in pairs]
+
+
 class People:
     """Who was merged into whom and who is erased, from events in any order."""
 
@@ -63,6 +72,11 @@ class People:
     def merged(self, old: str, into: str) -> None:
         """`old` is a part of `into` from now on."""
         self._into[old] = into
+
+    def parted(self, profiles: Iterable[str]) -> None:
+        """These are people of their own from now on."""
+        for profile in profiles:
+            self._into.pop(profile, None)
 
     def erased(self, profile: str) -> None:
         """Nothing of the profile may be kept."""

@@ -4,8 +4,10 @@ The state of a subject is {"said": {purpose: {"TIME EVENT": [agreed, source]}}, 
 set of statements. What holds is the last of them by (event time, event id).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
+
+from services.privacy.domain.belonging import Belonging
 
 State = dict[str, dict[str, Any]]
 
@@ -56,6 +58,25 @@ def merged(states: Iterable[State]) -> State:
     for state in states:
         merge(whole, state)
     return whole
+
+
+def of(states: Mapping[str, State], belonging: Belonging) -> State:
+    """What of these subjects' states a person has said."""
+    return merged(
+        part(state, lambda time, event, subject=subject: belonging.holds(subject, event, time))
+        for subject, state in states.items()
+        if subject in belonging.places
+    )
+
+
+def part(state: State, holds: Callable[[int, str], bool]) -> State:
+    """The statements of (time, event) that hold."""
+
+    def kept(said: Mapping[str, Any]) -> dict[str, Any]:
+        return {when: each for when, each in said.items() if holds(int(when[:15]), when[16:])}
+
+    said = {purpose: held for purpose, each in state["said"].items() if (held := kept(each))}
+    return {"said": said, "gpc": kept(state["gpc"])}
 
 
 def _when(time: int, event: str) -> str:
