@@ -7,16 +7,17 @@ import orjson
 
 from contracts import identity
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
-from contracts.profile import CHANGED, EVERYTHING, MERGED
+from contracts.profile import CHANGED, EVERYTHING, MERGED, SPLIT
 from contracts.streams import PROFILE, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile.correcting import Said, as_they_stand, said_by
+from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, slot, subject_of
 from services.profile.domain.state import FOLD_VERSION, add, names_of, state_of
-from services.profile.store import CLASSES, ProfileStore, SealedStates, States, Subject
+from services.profile.store import CLASSES, Print, ProfileStore, States, Subject
 from shared.checkpoints import Checkpoints, Place, handled_by
 from shared.consumer import Finish, Output
 from shared.errors import CheckpointMoved, Poison
-from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
+from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes, partition_of
 from shared.eventlog.sealed import held_class, is_sensitive, open_events
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
 from shared.transaction import Transaction
@@ -29,9 +30,17 @@ STATES: Final = "profile.states"
 class Again(NamedTuple):
     """Subjects that were folded again from the log."""
 
+    subjects: frozenset[str]
     states: dict[str, States]
-    over: dict[str, SealedStates]
+    """By slot (see domain.placing)."""
+    over: dict[str, Print]
     """What stood of them before: what was folded is right only in its place."""
+
+
+NONE: Final = Again(frozenset(), {}, {})
+
+Told = dict[str, tuple[set[str], list[Event]]]
+"""Profile -> (names of what has changed, the events by which)."""
 
 
 class Folding:
@@ -48,99 +57,171 @@ class Folding:
     def fold(self, events: Sequence[Event]) -> Finish | None:
         """Folds tracking events into the states of their subjects. Where that is no addition, of corrections that is,
         of a parked event that is handled again, and of states by an older fold, the subject is folded again."""
+        placing = self._store.placing({event.subject for event in events}, [event.id for event in events])
         corrections = [event for event in events if event.type == CORRECTED]
-        deltas = deltas_of(self._keyring, [said_by(event) for event in events if event.type != CORRECTED])
+        deltas = deltas_of(self._keyring, [said_by(event) for event in events if event.type != CORRECTED], placing)
         # One that cannot be read is parked for its own sake, not the next one of its subject for this one's.
         deltas_of(self._keyring, [said_by(event) for event in corrections])
-        deltas |= {event.subject: {} for event in corrections if event.subject not in deltas}
-        reached = {event.subject: event for event in events if event.subject in deltas}
+        concerned = {*map(subject_of, deltas), *placing.marks, *(event.subject for event in corrections)}
+        reached = {event.subject: event for event in events if event.subject in concerned}
         stale = set(reached) if self._is_retry(events) else self._store.outdated(reached)
         again = self._again({subject: reached[subject] for subject in {e.subject for e in corrections} | stale})
 
         def finish(within: Transaction) -> list[Output]:
-            known = self._store.load(deltas, within)
-            gone = self._keyring.fenced({*deltas, *(each.profile for each in known.values() if each.profile)}, within)
-            living = {subject: delta for subject, delta in deltas.items() if subject not in gone}
-            self._write(living, known, again, within)
-            told: dict[str, tuple[set[str], list[Event]]] = {}
-            for subject, delta in living.items():
-                if subject in known and (profile := known[subject].profile):
-                    names, causes = told.setdefault(profile, (set(), []))
-                    names |= {EVERYTHING} if subject in again.states else _names(delta)
-                    causes.append(reached[subject])
+            known = self._store.load({*reached, *deltas, *again.states}, within)
+            gone = self._keyring.fenced({*reached, *(each.profile for each in known.values() if each.profile)}, within)
+            self._check(reached, placing, known, within)
+            living = {at: delta for at, delta in deltas.items() if subject_of(at) not in gone | again.subjects}
+            self._add(living, known, within)
+            self._put(again, gone, within)
+            self._store.see(placing.marks.keys() - gone, within)
+            folded = {at for at in again.states if subject_of(at) not in gone}
+            self._store.settle([*living, *folded], within)
+            told: Told = {}
+            for at, profile in self._store.owners({*living, *folded}, within).items():
+                names, causes = told.setdefault(profile, (set(), []))
+                names |= {EVERYTHING} if at in folded else _names(living[at])
+                causes.append(reached[subject_of(at)])
             return self._changes(
                 {profile: (_telling(names), causes) for profile, (names, causes) in told.items()}, within
             )
 
-        return finish if deltas else None
+        return finish if reached else None
 
-    def _write(
-        self, deltas: Mapping[str, States], known: Mapping[str, Subject], again: Again, within: Transaction
+    def _check(
+        self, reached: Collection[str], placing: Placing, known: Mapping[str, Subject], within: Transaction
     ) -> None:
-        """Adds to states, or puts in their place what was folded again. Raises CheckpointMoved where that is no longer
-        right: it is to be prepared again then."""
-        added = {subject: delta for subject, delta in deltas.items() if subject not in again.states}
-        older = any(known[subject].version != FOLD_VERSION for subject in added if subject in known)
-        if older or self._store.sealed(again.states, within) != again.over:
-            raise CheckpointMoved("states have changed while their subjects were folded again")
-        have = {subject: known[subject].states if subject in known else {} for subject in added}
+        """Whether what was prepared is still right. Raises CheckpointMoved: it is to be prepared again then."""
+        for subject in reached:
+            turn = placing.marks[subject].turn if subject in placing.marks else 0
+            if subject in known and known[subject].turn != turn:
+                raise CheckpointMoved("whose some events are was said while they were handled")
+
+    def _add(self, deltas: Mapping[str, States], known: Mapping[str, Subject], within: Transaction) -> None:
+        """Adds to the states of slots. Raises CheckpointMoved where an older fold has made them."""
+        if any(known[at].version != FOLD_VERSION for at in deltas if at in known):
+            raise CheckpointMoved("states were found to be older while events were handled")
+        have = {at: known[at].states if at in known else {} for at in deltas}
         self._store.save(
-            {
-                subject: add({cls: have[subject][cls] for cls in delta if cls in have[subject]}, delta)
-                for subject, delta in added.items()
-            },
+            {at: add({cls: have[at][cls] for cls in delta if cls in have[at]}, delta) for at, delta in deltas.items()},
             within,
         )
-        folded = {subject: states for subject, states in again.states.items() if subject in deltas}
-        self._store.save(folded, within, whole=True)
+
+    def _put(self, again: Again, gone: Collection[str], within: Transaction) -> None:
+        """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
+        if self._store.prints(again.subjects, within) != again.over:
+            raise CheckpointMoved("states have changed while their subjects were folded again")
+        self._store.save(
+            {at: each for at, each in again.states.items() if subject_of(at) not in gone}, within, whole=True
+        )
+        self._store.drop_slots(again.over.keys() - again.states.keys(), within)
 
     def _is_retry(self, events: Sequence[Event]) -> bool:
         """Whether this is a parked event that is handled again: one alone, behind which its partition was handled."""
         if len(events) != 1:
             return False
         [event] = events
-        return event.position <= self._checkpoints.at(Place(STATES, TRACKING, event.partition))
+        return event.position <= self._checkpoints.at(Place(STATES, TRACKING, event.partition)).position
 
     def _again(self, reached: Mapping[str, Event]) -> Again:
         """Subjects by today's fold, of all of their events as they stand corrected, so far as these are handled or now
         reached; without those that are parked, but for the one that is now handled again."""
         if not reached:
-            return Again({}, {})
+            return NONE
         # In this order: what is written after the states were looked at is seen at the end.
-        over = self._store.sealed(reached)
+        over = self._store.prints(reached)
+        placing = self._store.placing(reached)
         handled = handled_by(STATES, self._checkpoints)
-        parked = {each.event for each in self._checkpoints.parked() if each.subscription == STATES}
-        parked -= {event.id for event in reached.values()}
-        return Again(
-            {
-                subject: folded_again(
-                    self._log, self._keyring, subject, max(event.position, handled.get(event.place, 0)), parked
-                )
-                for subject, event in reached.items()
-            },
-            over,
-        )
+        parked = self._parked() - {event.id for event in reached.values()}
+        upto = {subject: max(event.position, handled.get(event.place, 0)) for subject, event in reached.items()}
+        return Again(frozenset(reached), self._folded(upto, placing, parked), over)
+
+    def _parked(self) -> set[str]:
+        return {each.event for each in self._checkpoints.parked() if each.subscription == STATES}
+
+    def _folded(self, upto: Mapping[str, int], placing: Placing, parked: Collection[str]) -> dict[str, States]:
+        """Slot -> states, of subjects' events as far as a position of each."""
+        states: dict[str, States] = {}
+        for subject, position in upto.items():
+            states |= folded_again(self._log, self._keyring, subject, position, parked, placing)
+        return states
 
     # Identity's decisions
 
     def follow(self, events: Sequence[Event]) -> Finish | None:
-        """Gives subjects to people, and merges people, in identity's order."""
-        events = [each for each in events if each.type in (identity.CREATED, identity.ATTACHED, identity.MERGED)]
+        """Gives subjects to people, merges people and takes them apart, in identity's order; and single events."""
+        events = [each for each in events if each.type in FOLLOWED]
+        if not events:
+            return None
+        said = Whose(self._store, events)
+        again, added = self._placed_anew(said)
 
         def finish(within: Transaction) -> list[Output]:
-            gone = self._keyring.fenced(named_in(events), within)
-            told: dict[str, tuple[set[str], list[Event]]] = {}
-            merges: list[NewEvent] = []
+            gone = self._keyring.fenced(named_in(events) | said.subjects, within)
+            self._put(again, gone, within)
+            told: Told = {}
+            made: list[NewEvent] = []
             for event in regroup(self._store, events, gone, within):
                 # The last fact about a person in a batch stands for those before it.
                 if event.type == identity.MERGED:
-                    merges.append(_merged(event))
+                    made.append(_merged(event))
                     told.pop(event.text("profile"), None)
-                whose = event.text("into" if event.type == identity.MERGED else "profile")
-                told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
-            return [(PROFILE, merges), *self._changes(told, within)]
+                elif event.type in REGROUPINGS:
+                    made.append(_split(event))
+                for whose in changed_by(event):
+                    told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
+            self._add_given(added, gone, within)
+            self._store.settle(again.states, within)
+            for profile in sorted({*self._store.owners(said.subjects, within).values()}):
+                told.setdefault(profile, ({EVERYTHING}, [events[-1]]))
+            return [(PROFILE, made), *self._changes(told, within)]
 
-        return finish if events else None
+        return finish
+
+    def _placed_anew(self, said: "Whose") -> tuple[Again, list["Given"]]:
+        """Subjects folded again, since some of their events are somebody else's than they were; and events that were
+        nobody's and are somebody's, which is an addition."""
+        if not said.subjects:
+            return NONE, []
+        over = self._store.prints(said.subjects)
+        found = self._log.find(TRACKING, said.fresh)
+        additions = {
+            event: delta
+            for event, (time, delta) in one_by_one(self._keyring, list(found.values())).items()
+            if said.is_addition(found[event].subject, time)
+        }
+        moved = said.moved | {found[event].subject for event in said.fresh & found.keys() if event not in additions}
+        handled = handled_by(STATES, self._checkpoints)
+        partitions = self._log.partitions(TRACKING)
+        upto = {each: handled.get(f"{TRACKING}:{partition_of(each, partitions)}", 0) for each in moved}
+        again = Again(
+            frozenset(moved),
+            self._folded(upto, said.placing, self._parked()),
+            {at: each for at, each in over.items() if subject_of(at) in moved},
+        )
+        return again, [
+            Given(found[event], slot(found[event].subject, said.placing.given[event]), delta)
+            for event, delta in additions.items()
+            if found[event].subject not in moved
+        ]
+
+    def _add_given(self, added: Sequence["Given"], gone: Collection[str], within: Transaction) -> None:
+        """Adds those that were handled already; the others will find to whom they are given."""
+        if not added:
+            return
+        handled = {
+            f"{place.stream}:{place.partition}": position
+            for place, position in self._checkpoints.all(within.session).items()
+            if place.subscription == STATES
+        }
+        parked = self._parked()
+        deltas: dict[str, States] = {}
+        for each in added:
+            event = each.event
+            if event.position <= handled.get(event.place, 0) and event.id not in parked and event.subject not in gone:
+                add(deltas.setdefault(each.slot, {}), each.delta)
+        self._add(deltas, self._store.load(deltas, within), within)
+        self._store.settle(deltas, within)
 
     # Erasures
 
@@ -149,15 +230,19 @@ class Folding:
         erasures = [event for event in events if event.type in (SUBJECTS_ERASED, ERASURE_COMPLETED)]
 
         def finish(within: Transaction) -> list[Output]:
+            told: Told = {}
             for event in erasures:
+                # A device that is shared goes with one of those who use it.
+                for profile in {*self._store.owners(event.texts("subjects"), within).values()}:
+                    told.setdefault(profile, ({EVERYTHING}, []))[1].append(event)
                 self._store.erase(event.texts("subjects"), event.texts("profiles"), within)
-            return []
+            return self._changes(told, within)
 
         return finish if erasures else None
 
     # What is told
 
-    def _changes(self, told: Mapping[str, tuple[set[str], list[Event]]], within: Transaction) -> list[Output]:
+    def _changes(self, told: Told, within: Transaction) -> list[Output]:
         gone = self._keyring.fenced(told, within)
         living = {profile: each for profile, each in told.items() if profile not in gone}
         ids = {profile: derive_id(CHANGED, profile, causes[-1].id) for profile, (_, causes) in living.items()}
@@ -174,70 +259,225 @@ class Folding:
         return [(PROFILE, made)]
 
 
-_NAMING: Final = ("profile", "subject", "into")
+FOLLOWED: Final = (
+    identity.CREATED,
+    identity.ATTACHED,
+    identity.MERGED,
+    identity.SHARED,
+    identity.UNSHARED,
+    identity.GIVEN,
+    identity.SPLIT,
+    identity.REGROUPED,
+)
+REGROUPINGS: Final = (identity.SPLIT, identity.REGROUPED)
+_NAMING: Final = {identity.MERGED: ("profile", "into"), identity.GIVEN: ("profile", "subject", "to")}
+"""By whom a fact is about; the others name a profile and a subject."""
+
+
+def facts_of(event: Event) -> list[Mapping[str, Any]]:
+    """What a decision says, each with its type; a regrouping's own facts in their order."""
+    if event.type in REGROUPINGS:
+        facts: Any = event.data.get("facts") or []
+        return list(facts)
+    return [{**event.data, "type": event.type, "event": event.data.get("event", "")}]
 
 
 def named_in(events: Sequence[Event]) -> set[str]:
     """The subjects and profiles that identity's events are about."""
-    return {str(event.data[name]) for event in events for name in _NAMING if name in event.data}
+    return {
+        name
+        for event in events
+        for name in (*event.texts("dissolved"), *(each for fact in facts_of(event) for each in _named(fact)))
+    }
+
+
+def _named(fact: Mapping[str, Any]) -> set[str]:
+    return {str(fact[name]) for name in _NAMING.get(fact["type"], ("profile", "subject")) if name in fact}
+
+
+def changed_by(event: Event) -> set[str]:
+    """The profiles of which something else is known than before."""
+    if event.type in REGROUPINGS:
+        return {*event.texts("dissolved"), *(str(each["profile"]) for each in facts_of(event))} - _parts(event).keys()
+    return {event.text("into" if event.type == identity.MERGED else "profile")}
+
+
+def _parts(event: Event) -> dict[str, str]:
+    """Profile -> the one that it is a part of, after a regrouping."""
+    parts: dict[str, str] = {}
+    for fact in facts_of(event):
+        if fact["type"] == identity.MERGED:
+            old, into = str(fact["profile"]), str(fact["into"])
+            parts = {part: into if whole == old else whole for part, whole in parts.items()} | {old: into}
+    return parts
+
+
+class Given(NamedTuple):
+    """An event that is somebody's though its subject is not."""
+
+    event: Event
+    slot: str
+    delta: States
+
+
+class Whose:
+    """What identity's events say of single events and of devices that are shared: where events belong after them."""
+
+    def __init__(self, store: ProfileStore, events: Sequence[Event]) -> None:
+        self.subjects: set[str] = set()
+        """Of which something is said."""
+        self.moved: set[str] = set()
+        """Those of which more is said than that events that were nobody's are somebody's."""
+        self.fresh: set[str] = set()
+        """Events that are given to somebody."""
+        self._store = store
+        dissolved = [profile for event in events for profile in event.texts("dissolved")]
+        self._members = store.subjects_of({*dissolved, *store.parts_of(dissolved)})
+        around = store.given_around(self._members)
+        named = {str(fact["subject"]) for event in events for fact in facts_of(event) if fact["type"] in _MARKING}
+        before = store.placing({*named, *self._members, *(subject for subject, _ in around.values())})
+        self._since = {subject: marks.since for subject, marks in before.marks.items()}
+        self._before = dict(self._since)
+        self._given = dict(before.given)
+        self._dissolve(around)
+        for event in events:
+            for fact in facts_of(event):
+                self._say(fact)
+        self.moved |= {each for each in self.subjects if self._since.get(each) != self._before.get(each)}
+
+    def _dissolve(self, around: Mapping[str, tuple[str, str]]) -> None:
+        for event, (subject, _) in around.items():
+            self._given.pop(event, None)
+            self.moved.add(subject)
+        self.moved |= self._members & self._since.keys()
+        self.subjects |= self.moved
+        self._since |= dict.fromkeys(self._members & self._since.keys())
+
+    def _say(self, fact: Mapping[str, Any]) -> None:
+        if fact["type"] not in _MARKING:
+            return
+        subject = str(fact["subject"])
+        self.subjects.add(subject)
+        if fact["type"] == identity.GIVEN:
+            self._given[fact["event"]] = str(fact["to"])
+            self.fresh.add(str(fact["event"]))
+        elif fact["type"] == identity.SHARED:
+            since = self._since.get(subject)
+            self._since[subject] = int(fact["since"]) if since is None else min(since, int(fact["since"]))
+        else:
+            self._since[subject] = None
+
+    @property
+    def placing(self) -> Placing:
+        """Where the events of these subjects belong after all of it."""
+        return Placing({subject: Marks(self._since.get(subject), 0) for subject in self.subjects}, self._given)
+
+    def is_addition(self, subject: str, time: int) -> bool:
+        """Whether an event that is given to somebody was nobody's."""
+        since = self._before.get(subject)
+        return since is not None and time >= since and self._since.get(subject) == since
+
+
+_MARKING: Final = (identity.SHARED, identity.UNSHARED, identity.GIVEN)
 
 
 def regroup(
     store: ProfileStore, events: Sequence[Event], gone: Collection[str], within: Transaction | None = None
 ) -> list[Event]:
-    """Gives subjects to people and merges people, in identity's order; the events that were followed: not
-    those about who is `gone`."""
-    owners: dict[str, str] = {}
+    """Says whose subjects and events are, in identity's order; the events that were followed: not those about who is
+    `gone`. States are left as they are."""
     followed = []
+    owners: dict[str, str | None] = {}
     for event in events:
-        if not named_in([event]).isdisjoint(gone):
+        facts = [fact for fact in facts_of(event) if _named(fact).isdisjoint(gone)]
+        if event.type not in FOLLOWED or (not facts and event.type not in REGROUPINGS):
             continue
-        if event.type in (identity.CREATED, identity.ATTACHED):
-            owners[event.text("subject")] = event.text("profile")
-        elif event.type == identity.MERGED:
+        if event.type in REGROUPINGS:
             store.give(owners, within)
-            owners = {}
-            store.merge(event.text("profile"), event.text("into"), within)
-        else:
-            continue
+            owners = dict.fromkeys(_dissolved(store, event, within) - set(gone))
+        for fact in facts:
+            if fact["type"] in (identity.CREATED, identity.ATTACHED):
+                owners[str(fact["subject"])] = str(fact["profile"])
+            elif fact["type"] == identity.MERGED:
+                store.give(owners, within)
+                owners = {}
+                store.merge(str(fact["profile"]), str(fact["into"]), within)
+            elif fact["type"] in _MARKING:
+                _mark(store, fact, within)
         followed.append(event)
     store.give(owners, within)
     return followed
 
 
-def folded_again(log: EventLog, keyring: Keyring, subject: str, upto: int, without: Collection[str]) -> States:
-    """A subject's states from the log alone, up to a position; `without` the events that are parked."""
-    states: States = {}
+def _dissolved(store: ProfileStore, event: Event, within: Transaction | None) -> set[str]:
+    """The subjects of people who are taken apart: nothing is shared any more, given or merged."""
+    profiles = event.texts("dissolved")
+    members = store.subjects_of({*profiles, *store.parts_of(profiles, within)}, within)
+    store.unmerge(profiles, within)
+    store.unassign(members, within)
+    marked = store.marked(members, within)
+    store.mark(dict.fromkeys(marked), marked, within)
+    return members
+
+
+def _mark(store: ProfileStore, fact: Mapping[str, Any], within: Transaction | None) -> None:
+    subject = str(fact["subject"])
+    if fact["type"] == identity.GIVEN:
+        store.assign({str(fact["event"]): (subject, str(fact["to"]))}, within)
+        store.mark({}, [subject], within)
+    elif fact["type"] == identity.UNSHARED:
+        store.mark({subject: None}, [subject], within)
+    else:
+        store.mark({subject: int(fact["since"])}, [subject], within)
+
+
+def folded_again(
+    log: EventLog, keyring: Keyring, subject: str, upto: int, without: Collection[str], placing: Placing
+) -> dict[str, States]:
+    """Slot -> states, of a subject's events from the log alone, up to a position; `without` those that are parked."""
+    states: dict[str, States] = {subject: {}}
     for page in as_they_stand(log, subject, upto, without):
-        for delta in readable(keyring, page).values():
-            add(states, delta)
+        for at, delta in readable(keyring, page, placing).items():
+            add(states.setdefault(at, {}), delta)
     return states
 
 
-def readable(keyring: Keyring, said: Sequence[Said]) -> dict[str, States]:
+def readable(keyring: Keyring, said: Sequence[Said], placing: Placing) -> dict[str, States]:
     """`deltas_of` those events that can be read."""
     try:
-        return deltas_of(keyring, said)
+        return deltas_of(keyring, said, placing)
     except Poison:
         if len(said) == 1:
             return {}
     middle = len(said) // 2
-    deltas = readable(keyring, said[:middle])
-    for subject, delta in readable(keyring, said[middle:]).items():
-        add(deltas.setdefault(subject, {}), delta)
+    deltas = readable(keyring, said[:middle], placing)
+    for at, delta in readable(keyring, said[middle:], placing).items():
+        add(deltas.setdefault(at, {}), delta)
     return deltas
 
 
-def deltas_of(keyring: Keyring, said: Sequence[Said]) -> dict[str, States]:
-    """Subject -> what these events add to its states. Raises Poison where a body is not what it should be."""
+def deltas_of(keyring: Keyring, said: Sequence[Said], placing: Placing = PLAIN) -> dict[str, States]:
+    """Slot -> what these events add to its states. Raises Poison where a body is not what it should be."""
     deltas: dict[str, States] = {}
     for cls in CLASSES:
         holding = [(event, original, own) for event, original in said if (own := held_class(event, cls))]
         bodies = open_events(keyring, [event for event, _, _ in holding], cls)
         for (event, original, own), body in zip(holding, bodies, strict=True):
             if body is not None:
-                add(deltas.setdefault(event.subject, {}), {own: _state(body, event, original)})
+                state = _state(body, event, original)
+                if (at := placing.slot_of(event.subject, original, body["time"])) is not None:
+                    add(deltas.setdefault(at, {}), {own: state})
     return deltas
+
+
+def one_by_one(keyring: Keyring, events: Sequence[Event]) -> dict[str, tuple[int, States]]:
+    """Event -> (its time, what it adds), of those that can be read."""
+    apart = Placing({event.subject: Marks(None, 0) for event in events}, {event.id: event.id for event in events})
+    deltas = {
+        receiver_of(at): delta for at, delta in readable(keyring, [said_by(each) for each in events], apart).items()
+    }
+    bodies = zip(events, open_events(keyring, events), strict=True)
+    return {event.id: (int(body["time"]), deltas[event.id]) for event, body in bodies if body and event.id in deltas}
 
 
 def _state(body: Mapping[str, Any], event: Event, identity: str) -> dict[str, Any]:
@@ -281,6 +521,25 @@ def _merged(event: Event) -> NewEvent:
         subject=str(event.data["into"]),
         time=event.time,
         data={"from": event.data["profile"], "into": event.data["into"]},
+        causes=latest_causes(event.causes, {event.place: event.position}),
+        correlation=event.correlation,
+    )
+
+
+def _split(event: Event) -> NewEvent:
+    parts = _parts(event)
+    founded = {str(fact["profile"]) for fact in facts_of(event) if fact["type"] == identity.CREATED}
+    return NewEvent(
+        id=derive_id(SPLIT, event.id),
+        type=SPLIT,
+        source=SERVICE,
+        subject=event.subject,
+        time=event.time,
+        data={
+            "profile": event.subject,
+            "profiles": sorted(founded - parts.keys()),
+            "merged": sorted([old, into] for old, into in parts.items()),
+        },
         causes=latest_causes(event.causes, {event.place: event.position}),
         correlation=event.correlation,
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from contracts.profile import Facts, Known
 from services.profile.correcting import as_they_stand
+from services.profile.domain.placing import subject_of
 from services.profile.domain.state import empty, merge, merged, state_of
 from services.profile.domain.view import latest, line_of, view_of, with_ids
 from services.profile.store import CLASSES, ProfileStore, Subject
@@ -96,13 +97,15 @@ class Reading:
         return self._store.of_profiles([at]).get(at, [])
 
     def _bodies(self, subjects: Sequence[Subject], cls: str = ORDINARY) -> Iterator[tuple[Event, str, Body]]:
-        """Every event of the subjects that has not been erased, as it stands corrected: (the event that holds the
-        body, the id of the event that the body is of, the body)."""
-        for subject in subjects:
-            for page in as_they_stand(self._log, subject.id):
+        """Every event of the slots that has not been erased, as it stands corrected: (the event that holds the body,
+        the id of the event that the body is of, the body)."""
+        slots = {each.id for each in subjects}
+        for subject in dict.fromkeys(subject_of(each) for each in slots):
+            placing = self._store.placing([subject])
+            for page in as_they_stand(self._log, subject):
                 bodies = open_events(self._keyring, [event for event, _ in page], cls)
                 for (event, identity), body in zip(page, bodies, strict=True):
-                    if body is not None:
+                    if body is not None and placing.slot_of(subject, identity, body["time"]) in slots:
                         yield event, identity, body
 
 

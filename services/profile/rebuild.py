@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from contracts.streams import IDENTITY, TRACKING
 from contracts.tracking import CORRECTED
+from services.profile.domain.placing import subject_of
 from services.profile.domain.state import add
 from services.profile.folding import STATES, folded_again, named_in, readable, regroup
 from services.profile.store import ProfileStore, States
@@ -29,10 +30,10 @@ class ProfileProjection:
         return ProfileStore(tools.db, tools.keyring).rows(session)
 
     def fold(self, tools: Tools, upto: Upto) -> int:
-        """States first, then whose they are."""
+        """Whose subjects and events are first, then their states."""
         store = ProfileStore(tools.db, tools.keyring, beside=True)
         store.setup()
-        return _fold_states(store, tools, upto) + _follow_identity(store, tools, upto)
+        return _follow_identity(store, tools, upto) + _fold_states(store, tools, upto)
 
     def beside(self, tools: Tools) -> Rows:
         """What was folded."""
@@ -55,8 +56,9 @@ def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
         count += len(page)
         corrected |= {event.subject for event in page if event.type == CORRECTED}
         said = [(event, event.id) for event in page if event.type != CORRECTED]
-        for subject, delta in readable(tools.keyring, said).items():
-            add(gathered.setdefault(subject, {}), delta)
+        placing = store.placing({event.subject for event in page}, [event.id for event in page])
+        for at, delta in readable(tools.keyring, said, placing).items():
+            add(gathered.setdefault(at, {}), delta)
         if len(gathered) > MOST_IN_MEMORY:
             _write(store, tools, gathered)
             gathered = {}
@@ -72,19 +74,23 @@ def _correct(store: ProfileStore, tools: Tools, upto: Upto, subjects: list[str])
     for subject in subjects:
         if subject not in gone:
             at = upto[TRACKING, partition_of(subject, tools.log.partitions(TRACKING))]
-            store.save({subject: folded_again(tools.log, tools.keyring, subject, at, parked)}, whole=True)
+            states = folded_again(tools.log, tools.keyring, subject, at, parked, store.placing([subject]))
+            store.save(states, whole=True)
+            store.drop_slots(store.prints([subject]).keys() - states.keys())
+            store.settle(states)
 
 
 def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> None:
     """Together with what of the same subjects was written before."""
-    subjects = sorted(gathered)
-    for start in range(0, len(subjects), WRITTEN):
-        page = subjects[start : start + WRITTEN]
-        gone = tools.keyring.fenced(page)
-        living = [each for each in page if each not in gone]
-        for subject, known in store.load(living).items():
-            add(gathered[subject], known.states)
+    slots = sorted(gathered)
+    for start in range(0, len(slots), WRITTEN):
+        page = slots[start : start + WRITTEN]
+        gone = tools.keyring.fenced({subject_of(each) for each in page})
+        living = [each for each in page if subject_of(each) not in gone]
+        for at, known in store.load(living).items():
+            add(gathered[at], known.states)
         store.save({each: gathered[each] for each in living})
+        store.settle(living)
 
 
 def _follow_identity(store: ProfileStore, tools: Tools, upto: Upto) -> int:

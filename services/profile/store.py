@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from bson.binary import Binary
-from pymongo import ASCENDING, UpdateMany, UpdateOne
+from bson.int64 import Int64
+from pymongo import ASCENDING, DeleteOne, UpdateMany, UpdateOne
 from pymongo.database import Database
 
+from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, subject_of
 from services.profile.domain.state import FOLD_VERSION, State
 from shared.errors import Poison
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed, Sealing
@@ -32,12 +34,25 @@ SealedStates = dict[str, bytes]
 
 
 class Subject(NamedTuple):
-    """A subject's document, opened."""
+    """The document of a slot (see domain.placing), which mostly is a subject; opened."""
 
     id: str
     profile: str | None
     version: int
     states: States
+    since: int | None = None
+    """From when on (ms) what happens there is nobody's."""
+    turn: int = 0
+    """Moves on with what is said of whose its events are."""
+
+
+class Print(NamedTuple):
+    """What a slot held: what tells whether it was written since."""
+
+    sealed: SealedStates
+    turn: int
+    seen: int
+    """Batches with events of it, where some are not the subject's own."""
 
 
 class ProfileStore:
@@ -48,17 +63,22 @@ class ProfileStore:
         options = BESIDE if beside else {}
         self.states = db.get_collection(f"states{end}", **options)
         self.merges = db.get_collection(f"merges{end}", **options)
+        self.given = db.get_collection(f"given{end}", **options)
         self._keyring = keyring
 
     def setup(self) -> None:
         """Makes collections and indexes."""
         self.states.create_index([("profile", ASCENDING)], name="profile")
+        self.states.create_index([("of", ASCENDING)], name="of", sparse=True)
+        self.states.create_index([("to", ASCENDING)], name="to", sparse=True)
         self.merges.create_index([("into", ASCENDING)], name="into")
+        self.given.create_index([("subject", ASCENDING)], name="subject")
+        self.given.create_index([("to", ASCENDING)], name="to")
 
     def drop(self) -> None:
         """Removes all of it."""
-        self.states.drop()
-        self.merges.drop()
+        for each in (self.states, self.merges, self.given):
+            each.drop()
 
     # States
 
@@ -72,9 +92,16 @@ class ProfileStore:
         """Documents with their states opened; what was erased is left out."""
         slots = [(doc["_id"], cls) for doc in documents for cls in doc.get("s", {})]
         sealed = [bytes(doc["s"][cls]) for doc in documents for cls in doc.get("s", {})]
-        items = [Sealed(subject, cls, PLACE, text) for (subject, cls), text in zip(slots, sealed, strict=True)]
+        items = [Sealed(subject_of(at), cls, _place(at), text) for (at, cls), text in zip(slots, sealed, strict=True)]
         subjects = {
-            doc["_id"]: Subject(doc["_id"], doc.get("profile"), int(doc.get("v", FOLD_VERSION)), {})
+            doc["_id"]: Subject(
+                doc["_id"],
+                doc.get("profile"),
+                int(doc.get("v", FOLD_VERSION)),
+                {},
+                _since(doc),
+                int(doc.get("turn", 0)),
+            )
             for doc in documents
         }
         for (subject, cls), text in zip(slots, self._keyring.open(items), strict=True):
@@ -82,18 +109,28 @@ class ProfileStore:
                 subjects[subject].states[cls] = orjson.loads(text)
         return subjects
 
-    def sealed(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, SealedStates]:
-        """The subjects' states as they are kept, of those that there are: what tells whether one was written since."""
+    def prints(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, Print]:
+        """Of all slots of these subjects, what tells whether they were written since."""
         if not subjects:
             return {}
         session = within.session if within else None
-        found = self.states.find({"_id": {"$in": list(subjects)}, "s": {"$exists": True}}, {"s": 1}, session=session)
-        return {doc["_id"]: {cls: bytes(text) for cls, text in doc["s"].items()} for doc in found}
+        either = {"$or": [{"_id": {"$in": list(subjects)}}, {"of": {"$in": list(subjects)}}]}
+        return {
+            doc["_id"]: Print(
+                {cls: bytes(text) for cls, text in doc.get("s", {}).items()},
+                int(doc.get("turn", 0)),
+                int(doc.get("seen", 0)),
+            )
+            for doc in self.states.find(either, {"s": 1, "turn": 1, "seen": 1}, session=session)
+            if "s" in doc or "turn" in doc
+        }
 
     def outdated(self, subjects: Collection[str]) -> set[str]:
         """Those of the subjects whose states an older fold has made."""
-        older = {"_id": {"$in": list(subjects)}, "v": {"$exists": True, "$ne": FOLD_VERSION}}
-        return {doc["_id"] for doc in self.states.find(older, {"_id": 1}, batch_size=10_000)} if subjects else set()
+        these, older = {"$in": list(subjects)}, {"$exists": True, "$ne": FOLD_VERSION}
+        chosen = {"$or": [{"_id": these, "v": older}, {"of": these, "v": older}]}
+        found: Any = self.states.find(chosen, {"_id": 1}, batch_size=10_000) if subjects else []
+        return {subject_of(doc["_id"]) for doc in found}
 
     def save(self, states: Mapping[str, States], within: Transaction | None = None, whole: bool = False) -> None:
         """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go."""
@@ -102,7 +139,7 @@ class ProfileStore:
         if any(len(text) > BIGGEST_STATE for text in texts):
             raise Poison(f"a subject's state would be larger than {BIGGEST_STATE} bytes")
         sealed = self._keyring.seal(
-            [Sealing(subject, cls, PLACE, text) for (subject, cls), text in zip(slots, texts, strict=True)]
+            [Sealing(subject_of(at), cls, _place(at), text) for (at, cls), text in zip(slots, texts, strict=True)]
         )
         kept: dict[str, SealedStates] = {subject: {} for subject in states}
         for (subject, cls), text in zip(slots, sealed, strict=True):
@@ -111,19 +148,110 @@ class ProfileStore:
             subject: {"v": FOLD_VERSION} | ({"s": each} if whole else {f"s.{cls}": text for cls, text in each.items()})
             for subject, each in kept.items()
         }
-        self._write(
-            [UpdateOne({"_id": subject}, {"$set": each}, upsert=True) for subject, each in fields.items()], within
-        )
+        for at in kept:
+            if (to := receiver_of(at)) is not None:
+                fields[at] |= {"of": subject_of(at), "to": to}
+        self._write([UpdateOne({"_id": at}, {"$set": each}, upsert=True) for at, each in fields.items()], within)
 
     def _write(self, steps: list[Any], within: Transaction | None) -> None:
         if steps:
             self.states.bulk_write(steps, ordered=False, session=within.session if within else None)
 
+    def drop_slots(self, slots: Collection[str], within: Transaction | None = None) -> None:
+        """Nothing was given there after all."""
+        self._write([DeleteOne({"_id": each}) for each in slots], within)
+
+    # What is not its subject's
+
+    def placing(self, subjects: Collection[str], events: Collection[str] | None = None) -> Placing:
+        """Where these events (all where none are named) of these subjects belong."""
+        marked = {"_id": {"$in": list(subjects)}, "turn": {"$exists": True}}
+        found: Any = self.states.find(marked, {"since": 1, "turn": 1}) if subjects else []
+        marks = {doc["_id"]: Marks(_since(doc), int(doc["turn"])) for doc in found}
+        if not marks:
+            return PLAIN
+        of_these: dict[str, Any] = {"subject": {"$in": list(marks)}}
+        of_these |= {} if events is None else {"_id": {"$in": list(events)}}
+        return Placing(marks, {doc["_id"]: doc["to"] for doc in self.given.find(of_these)})
+
+    def given_around(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Event -> (its subject, to whom), of these subjects' events and of those given to them."""
+        either = {"$or": [{"subject": {"$in": list(subjects)}}, {"to": {"$in": list(subjects)}}]}
+        return {doc["_id"]: (doc["subject"], doc["to"]) for doc in self.given.find(either)} if subjects else {}
+
+    def mark(self, since: Mapping[str, int | None], subjects: Collection[str], within: Transaction | None) -> None:
+        """These subjects' events are not all one person's. `since`: from when on (ms) a subject's are nobody's, the
+        earliest that was said; None: they are its own again."""
+        steps: list[Any] = [UpdateOne({"_id": each}, {"$inc": {"turn": 1}}, upsert=True) for each in subjects]
+        steps += [
+            UpdateOne({"_id": each}, {"$unset": {"since": ""}} if at is None else {"$min": {"since": Int64(at)}})
+            for each, at in since.items()
+        ]
+        if steps:
+            self.states.bulk_write(steps, ordered=True, session=within.session if within else None)
+
+    def marked(self, subjects: Collection[str], within: Transaction | None = None) -> set[str]:
+        """Those of the subjects that are marked."""
+        session = within.session if within else None
+        chosen = {"_id": {"$in": list(subjects)}, "turn": {"$exists": True}}
+        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=session)} if subjects else set()
+
+    def see(self, subjects: Collection[str], within: Transaction) -> None:
+        """Events of these marked subjects were handled: what is said of them at the same time is in conflict."""
+        self._write([UpdateOne({"_id": each}, {"$inc": {"seen": 1}}) for each in subjects], within)
+
+    def assign(self, given: Mapping[str, tuple[str, str]], within: Transaction | None = None) -> None:
+        """Event -> (its subject, to whom it is given)."""
+        steps = [
+            UpdateOne({"_id": event}, {"$set": {"subject": subject, "to": to}}, upsert=True)
+            for event, (subject, to) in given.items()
+        ]
+        if steps:
+            self.given.bulk_write(steps, ordered=False, session=within.session if within else None)
+
+    def unassign(self, subjects: Collection[str], within: Transaction | None = None) -> None:
+        """Nothing of these subjects' is given, and nothing to them."""
+        if subjects:
+            chosen = {"$or": [{"subject": {"$in": list(subjects)}}, {"to": {"$in": list(subjects)}}]}
+            self.given.delete_many(chosen, session=within.session if within else None)
+
     # Whose they are
 
-    def give(self, owners: Mapping[str, str], within: Transaction | None = None) -> None:
-        """Subject -> profile, from now on."""
+    def give(self, owners: Mapping[str, str | None], within: Transaction | None = None) -> None:
+        """Subject -> profile, from now on; and what was given to it."""
         self._write([UpdateOne({"_id": s}, {"$set": {"profile": p}}, upsert=True) for s, p in owners.items()], within)
+        self._pass_on(owners, within)
+
+    def settle(self, slots: Collection[str], within: Transaction | None = None) -> None:
+        """What was given is whose the one is that it was given to."""
+        receivers = {to for each in slots if (to := receiver_of(each)) is not None}
+        if receivers:
+            session = within.session if within else None
+            found = self.states.find({"_id": {"$in": list(receivers)}}, {"profile": 1}, session=session)
+            self._pass_on({doc["_id"]: doc.get("profile") for doc in found}, within)
+
+    def _pass_on(self, owners: Mapping[str, str | None], within: Transaction | None) -> None:
+        session = within.session if within else None
+        received: Any = self.states.find({"to": {"$in": list(owners)}}, {"to": 1}, session=session) if owners else []
+        steps = [UpdateOne({"_id": doc["_id"]}, {"$set": {"profile": owners[doc["to"]]}}) for doc in received]
+        self._write(steps, within)
+
+    def subjects_of(self, profiles: Collection[str], within: Transaction | None = None) -> set[str]:
+        """Whose profile is one of these; without what was only given to them."""
+        chosen = {"profile": {"$in": list(profiles)}, "of": {"$exists": False}}
+        session = within.session if within else None
+        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=session)} if profiles else set()
+
+    def parts_of(self, profiles: Collection[str], within: Transaction | None = None) -> set[str]:
+        """Profiles that are a part of one of these."""
+        session = within.session if within else None
+        chosen = {"into": {"$in": list(profiles)}}
+        return {doc["_id"] for doc in self.merges.find(chosen, {"_id": 1}, session=session)} if profiles else set()
+
+    def unmerge(self, profiles: Collection[str], within: Transaction | None = None) -> None:
+        """These, and what was a part of them, are a part of nobody."""
+        either = {"$or": [{"_id": {"$in": list(profiles)}}, {"into": {"$in": list(profiles)}}]}
+        self.merges.delete_many(either, session=within.session if within else None)
 
     def merge(self, old: str, into: str, within: Transaction | None = None) -> None:
         """All that was `old`'s is `into`'s."""
@@ -137,7 +265,10 @@ class ProfileStore:
 
     def erase(self, subjects: Collection[str], profiles: Collection[str], within: Transaction) -> None:
         """Drops states and what was merged into these profiles."""
-        self.states.delete_many({"_id": {"$in": list(subjects)}}, session=within.session)
+        these = {"$in": list(subjects)}
+        chosen = [{"_id": these}, {"of": these}, {"to": these}]
+        self.states.delete_many({"$or": chosen}, session=within.session)
+        self.given.delete_many({"$or": [{"subject": these}, {"to": these}]}, session=within.session)
         self.states.delete_many({"profile": {"$in": list(profiles)}}, session=within.session)
         gone = {"$or": [{"_id": {"$in": list(profiles)}}, {"into": {"$in": list(profiles)}}]}
         self.merges.delete_many(gone, session=within.session)
@@ -152,12 +283,13 @@ class ProfileStore:
             found.setdefault(str(each.profile), []).append(each)
         return found
 
-    def owners(self, subjects: Collection[str]) -> dict[str, str]:
-        """Subject -> profile, of those that have one."""
-        if not subjects:
+    def owners(self, slots: Collection[str], within: Transaction | None = None) -> dict[str, str]:
+        """Slot -> profile, of those that have one."""
+        if not slots:
             return {}
-        chosen = {"_id": {"$in": list(subjects)}, "profile": {"$ne": None}}
-        return {doc["_id"]: doc["profile"] for doc in self.states.find(chosen, {"profile": 1})}
+        chosen = {"_id": {"$in": list(slots)}, "profile": {"$ne": None}}
+        session = within.session if within else None
+        return {doc["_id"]: doc["profile"] for doc in self.states.find(chosen, {"profile": 1}, session=session)}
 
     def merged_into(self, profiles: Collection[str]) -> dict[str, str]:
         """Profile -> the one that it is a part of by now."""
@@ -194,11 +326,28 @@ class ProfileStore:
         for page in pages(self.states.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING), PAGE):
             for subject in self.opened(page).values():
                 content = {"profile": subject.profile, "version": subject.version, "states": subject.states}
+                content |= {"since": subject.since} if subject.since is not None else {}
                 yield f"state {subject.id}", orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
         for doc in self.merges.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"merge {doc['_id']}", str(doc["into"]).encode()
+        for doc in self.given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
+            yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
 
     def replace_with(self, other: "ProfileStore") -> None:
         """Puts other states in these ones' place."""
-        for mine, theirs in ((self.states, other.states), (self.merges, other.merges)):
+        for mine, theirs in (
+            (self.states, other.states),
+            (self.merges, other.merges),
+            (self.given, other.given),
+        ):
             theirs.rename(mine.name, dropTarget=True)
+
+
+def _place(at: str) -> str:
+    """What a slot's state is bound to, so that none can be put in another's place."""
+    to = receiver_of(at)
+    return PLACE if to is None else f"{PLACE} {to}"
+
+
+def _since(doc: Mapping[str, Any]) -> int | None:
+    return None if doc.get("since") is None else int(doc["since"])

@@ -5,6 +5,7 @@ set of statements. What holds is the last of them by (event time, event id).
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from services.privacy.domain.belonging import Belonging
@@ -63,17 +64,17 @@ def merged(states: Iterable[State]) -> State:
 def of(states: Mapping[str, State], belonging: Belonging) -> State:
     """What of these subjects' states a person has said."""
     return merged(
-        part(state, lambda time, event, subject=subject: belonging.holds(subject, event, time))
+        part(state, partial(belonging.holds, subject))
         for subject, state in states.items()
         if subject in belonging.places
     )
 
 
-def part(state: State, holds: Callable[[int, str], bool]) -> State:
-    """The statements of (time, event) that hold."""
+def part(state: State, holds: Callable[[str, int], bool]) -> State:
+    """The statements of (event, time) that hold."""
 
     def kept(said: Mapping[str, Any]) -> dict[str, Any]:
-        return {when: each for when, each in said.items() if holds(int(when[:15]), when[16:])}
+        return {when: each for when, each in said.items() if holds(when[16:], int(when[:15]))}
 
     said = {purpose: held for purpose, each in state["said"].items() if (held := kept(each))}
     return {"said": said, "gpc": kept(state["gpc"])}
