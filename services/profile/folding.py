@@ -188,7 +188,7 @@ class Folding:
         additions = {
             event: delta
             for event, (time, delta) in one_by_one(self._keyring, list(found.values())).items()
-            if said.is_addition(found[event].subject, time)
+            if said.is_addition(event, found[event].subject, time)
         }
         moved = said.moved | {found[event].subject for event in said.fresh & found.keys() if event not in additions}
         handled = handled_by(STATES, self._checkpoints)
@@ -321,7 +321,8 @@ class Given(NamedTuple):
 
 
 class Whose:
-    """What identity's events say of single events and of devices that are shared: where events belong after them."""
+    """What identity's events say, in their order, of single events and of devices that are shared: where events belong
+    after them. What was before is read; nothing is written."""
 
     def __init__(self, store: ProfileStore, events: Sequence[Event]) -> None:
         self.subjects: set[str] = set()
@@ -331,36 +332,68 @@ class Whose:
         self.fresh: set[str] = set()
         """Events that are given to somebody."""
         self._store = store
-        dissolved = [profile for event in events for profile in event.texts("dissolved")]
-        self._members = store.subjects_of({*dissolved, *store.parts_of(dissolved)})
-        around = store.given_around(self._members)
+        self._owners: dict[str, str | None] = {}
+        self._into: dict[str, str] = {}
         named = {str(fact["subject"]) for event in events for fact in facts_of(event) if fact["type"] in _MARKING}
-        before = store.placing({*named, *self._members, *(subject for subject, _ in around.values())})
-        self._since = {subject: marks.since for subject, marks in before.marks.items()}
-        self._before = dict(self._since)
-        self._given = dict(before.given)
-        self._dissolve(around)
+        self._since: dict[str, int | None] = {}
+        self._before: dict[str, int | None] = {}
+        self._given: dict[str, tuple[str, str]] = {}
+        self._look(named)
         for event in events:
+            if event.type in REGROUPINGS:
+                self._dissolve(event.texts("dissolved"))
             for fact in facts_of(event):
                 self._say(fact)
         self.moved |= {each for each in self.subjects if self._since.get(each) != self._before.get(each)}
 
-    def _dissolve(self, around: Mapping[str, tuple[str, str]]) -> None:
-        for event, (subject, _) in around.items():
-            self._given.pop(event, None)
-            self.moved.add(subject)
-        self.moved |= self._members & self._since.keys()
-        self.subjects |= self.moved
-        self._since |= dict.fromkeys(self._members & self._since.keys())
+    def _look(self, subjects: Collection[str]) -> None:
+        """Reads what was said of subjects before, of those that nothing is known of yet."""
+        placing = self._store.placing(set(subjects) - self._before.keys())
+        since = {subject: marks.since for subject, marks in placing.marks.items()}
+        self._before |= dict.fromkeys(subjects - self._before.keys()) | since
+        self._since |= {subject: at for subject, at in since.items() if subject not in self._since}
+        if placing.marks:
+            self._given = {**self._store.given_of(placing.marks), **self._given}
+
+    def _dissolve(self, profiles: Sequence[str]) -> None:
+        parts = {old for old in self._into if self._whole(old) in profiles}
+        held = self._store.owned_by({*profiles, *parts})
+        members = {
+            subject
+            for subject, profile in {**held, **self._owners}.items()
+            if profile is not None and self._whole(profile) in profiles
+        }
+        self._owners |= dict.fromkeys(members)
+        self._look(members | {subject for subject, _ in self._store.given_around(members).values()})
+        lost = {event: subject for event, (subject, to) in self._given.items() if {subject, to} & members}
+        self._given = {event: pair for event, pair in self._given.items() if event not in lost}
+        marked = {*lost.values(), *(members & self._since.keys())}
+        self._since |= dict.fromkeys(members & self._since.keys())
+        self.moved |= marked
+        self.subjects |= marked
+
+    def _whole(self, profile: str) -> str:
+        while profile in self._into:
+            profile = self._into[profile]
+        return profile
 
     def _say(self, fact: Mapping[str, Any]) -> None:
-        if fact["type"] not in _MARKING:
-            return
+        kind, profile = fact["type"], str(fact["profile"])
+        if kind in (identity.CREATED, identity.ATTACHED):
+            self._owners[str(fact["subject"])] = profile
+            self._into.pop(profile, None)
+        elif kind == identity.MERGED:
+            self._into[profile] = str(fact["into"])
+        elif kind in _MARKING:
+            self._mark(fact)
+
+    def _mark(self, fact: Mapping[str, Any]) -> None:
         subject = str(fact["subject"])
         self.subjects.add(subject)
         if fact["type"] == identity.GIVEN:
-            self._given[fact["event"]] = str(fact["to"])
+            self._given[str(fact["event"])] = (subject, str(fact["to"]))
             self.fresh.add(str(fact["event"]))
+            self._since.setdefault(subject, None)
         elif fact["type"] == identity.SHARED:
             since = self._since.get(subject)
             self._since[subject] = int(fact["since"]) if since is None else min(since, int(fact["since"]))
@@ -370,12 +403,13 @@ class Whose:
     @property
     def placing(self) -> Placing:
         """Where the events of these subjects belong after all of it."""
-        return Placing({subject: Marks(self._since.get(subject), 0) for subject in self.subjects}, self._given)
+        marks = {subject: Marks(self._since.get(subject), 0) for subject in self.subjects}
+        return Placing(marks, {event: to for event, (_, to) in self._given.items()})
 
-    def is_addition(self, subject: str, time: int) -> bool:
-        """Whether an event that is given to somebody was nobody's."""
+    def is_addition(self, event: str, subject: str, time: int) -> bool:
+        """Whether an event was nobody's and is given to somebody."""
         since = self._before.get(subject)
-        return since is not None and time >= since and self._since.get(subject) == since
+        return event in self._given and since is not None and time >= since and self._since.get(subject) == since
 
 
 _MARKING: Final = (identity.SHARED, identity.UNSHARED, identity.GIVEN)

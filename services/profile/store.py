@@ -174,6 +174,17 @@ class ProfileStore:
         of_these |= {} if events is None else {"_id": {"$in": list(events)}}
         return Placing(marks, {doc["_id"]: doc["to"] for doc in self.given.find(of_these)})
 
+    def given_of(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Event -> (its subject, to whom), of these subjects' events."""
+        found: Any = self.given.find({"subject": {"$in": list(subjects)}}) if subjects else []
+        return {doc["_id"]: (doc["subject"], doc["to"]) for doc in found}
+
+    def owned_by(self, profiles: Collection[str]) -> dict[str, str]:
+        """Subject -> profile, of those that are one of these profiles'."""
+        chosen = {"profile": {"$in": list(profiles)}, "of": {"$exists": False}}
+        found: Any = self.states.find(chosen, {"profile": 1}) if profiles else []
+        return {doc["_id"]: doc["profile"] for doc in found}
+
     def given_around(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
         """Event -> (its subject, to whom), of these subjects' events and of those given to them."""
         either = {"$or": [{"subject": {"$in": list(subjects)}}, {"to": {"$in": list(subjects)}}]}
