@@ -113,6 +113,8 @@ class Recleaned(Schema):
     unchanged = fields.Integer(required=True)
     set_aside = fields.Integer(required=True, metadata={"description": "they would not be taken in now; they stay"})
     other_agreement = fields.Integer(required=True, metadata={"description": "came under another agreement: they stay"})
+    moved = fields.Integer(required=True, metadata={"description": "would be about somebody else: they stay"})
+    suppressed = fields.Integer(required=True, metadata={"description": "about who is erased or suppressed: they stay"})
     examples = fields.List(fields.Dict(), required=True, metadata={"description": "{event, part, from, to}"})
     after = fields.List(fields.Raw(), required=True, allow_none=True, metadata={"description": "None: the last page"})
 
@@ -154,7 +156,7 @@ RPCS: Final[dict[str, str]] = {
     "that is taken in now would be set aside, or that is meant",
     "learn_plan": "(source, messages, mode) -> a plan that the last messages fit; not in force",
     "violations": "(source) -> [{event, path, rule, count, first, last, examples: [request]}], most frequent first",
-    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]} or None",
+    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]}; else NotFound",
     "received_size": "(source) -> how many of its requests are kept as they were received",
     "trace": "(event) -> Traced: from a clean event to what was received",
     "reclean": "(source, after, limit, dry) -> Recleaned: a page; go on behind `after`",

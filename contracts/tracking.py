@@ -14,7 +14,7 @@ TYPES: Final = {kind: f"tracking.{kind}.v1" for kind in KINDS}
 """Kind of message -> event type."""
 CORRECTED: Final = "tracking.corrected.v1"
 """What an earlier event of the same subject should have said, by newer cleaning rules: `data` is a Corrected, the
-body stands in its place. Without a body the event is taken back: it belongs to another subject, where it is now."""
+body stands in its place. Of several, the last one does."""
 PARTIES: Final = ("first", "second", "third")
 """Whose data it is; the first ranks above the second, that above the third."""
 
@@ -149,7 +149,8 @@ class Corrected(Schema):
     """`data` of tracking.corrected.v1."""
 
     corrects = fields.String(required=True, metadata={"description": "the id of the event"})
-    cleaning = fields.Integer(required=True, strict=True, metadata={"description": "version of the rules"})
+    number = fields.Integer(required=True, strict=True, metadata={"description": "1, 2, 3 ... of that event's"})
+    cleaning = fields.Integer(required=True, strict=True, metadata={"description": "version of the rules; 0: none"})
 
 
 EVENTS: Final = {CORRECTED: Corrected}

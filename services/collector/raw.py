@@ -171,34 +171,31 @@ class RawStore:
                     seen.add(doc["_id"])
                     yield doc
 
-    # Forgetting and moving
+    # Forgetting
 
     def forget(self, subjects: Collection[str]) -> int:
-        """Takes out every message of these subjects; how many. What else the requests held stays."""
+        """Takes out every message of these subjects; how many. What stood beside the messages of a request stays while
+        a message of somebody else's in it does: it was said of that one too, and stands in their event."""
         wanted = set(subjects)
-        gone = 0
-        for doc in list(self._naming(wanted)):
-            gone += sum(each in wanted for each in doc["subjects"])
-            self._keep_only(doc, wanted)
-        return gone
+        return sum(self._forget_in(doc, wanted) for doc in list(self._naming(wanted)))
 
-    def _keep_only(self, doc: dict[str, Any], gone: set[str]) -> None:
+    def _forget_in(self, doc: dict[str, Any] | None, gone: set[str]) -> int:
+        """Again, where somebody else has rewritten the document meanwhile: neither loses what the other has done."""
+        while doc is not None:
+            count = sum(each in gone for each in doc["subjects"])
+            if not count or self._keep_only(doc, gone):
+                return count
+            doc = self._raw.find_one({"_id": doc["_id"]})
+        return 0
+
+    def _keep_only(self, doc: dict[str, Any], gone: set[str]) -> bool:
+        """Whether the document still was what it was read as."""
         left = [_without(each, gone) for each in self._opened([doc])]
         entries = [each for each in left if each.subjects]
-        if entries:
-            self._raw.replace_one({"_id": doc["_id"]}, self._document(doc["_id"], entries))
-        else:
-            self._raw.delete_one({"_id": doc["_id"]})
-
-    def moved(self, entry: Entry, event: str, subject: str, anew: str, within: Transaction) -> None:
-        """A request's message that became this event stands under another subject now, as an event of another id."""
-        times = {"received": {"$lte": entry.received}, "until": {"$gte": entry.received}}
-        for doc in list(self._raw.find({"source": entry.source, **times}, session=within.session)):
-            entries = self._opened([doc])
-            if any(each.id == entry.id for each in entries):
-                changed = [_moved(each, event, subject, anew) if each.id == entry.id else each for each in entries]
-                document = self._document(doc["_id"], changed)
-                self._raw.replace_one({"_id": doc["_id"]}, document, session=within.session)
+        as_read = {"_id": doc["_id"], "sealed": doc["sealed"]}
+        if not entries:
+            return self._raw.delete_one(as_read).deleted_count == 1
+        return self._raw.replace_one(as_read, self._document(doc["_id"], entries)).matched_count == 1
 
     def expire(self, source: str, before: int) -> int:
         """Removes a source's requests from before an instant (ms); how many documents."""
@@ -228,11 +225,3 @@ def _without(entry: Entry, gone: Collection[str]) -> Entry:
     kept = [at for at, subject in enumerate(entry.subjects) if subject not in gone]
     messages = [entry.request.messages[at] for at in kept]
     return Entry(entry.source, [entry.subjects[at] for at in kept], replace(entry.request, messages=messages))
-
-
-def _moved(entry: Entry, event: str, subject: str, anew: str) -> Entry:
-    """Where the message that became `event` is told to be another's, and another event."""
-    ids = [identity for identity, _ in entry.request.messages]
-    messages = [(anew if identity == event else identity, text) for identity, text in entry.request.messages]
-    subjects = [subject if identity == event else held for identity, held in zip(ids, entry.subjects, strict=True)]
-    return Entry(entry.source, subjects, replace(entry.request, messages=messages))

@@ -1,8 +1,8 @@
 """Newer rules for older messages: what they make of it is appended as corrections; what stands in the log stays.
 
-A correction has the id that follows from its event and the version of the rules, so doing it again, or twice
-at once, changes nothing. Where the rules now say that a message is somebody else's, its event is taken back
-and stands anew under its right subject.
+The corrections of an event are numbered, and its number is what a correction's id follows from: so of two
+processes that correct an event at once one is second, and looks again. Whom a message is about is not corrected
+(docs/decisions/0015-whom-a-message-is-about-stays.md).
 """
 
 from collections import Counter
@@ -21,14 +21,17 @@ from services.collector.raw import Entry, Place, RawStore
 from services.collector.rulebook import CLEANING
 from services.collector.store import SourceStore
 from services.collector.writer import classes
-from shared.errors import SamlaError
+from shared.errors import Conflict, NotFound, SamlaError, SubjectsFenced
 from shared.eventlog import Event, EventLog, NewEvent
 from shared.eventlog.sealed import Body, open_events
-from shared.keyring import SENSITIVE, Identifier, Keyring, Sealing
+from shared.keyring import SENSITIVE, Keyring, Sealing
 from shared.policy import Policy
-from shared.transaction import Transaction, Transactor
 
 EXAMPLES: Final = 20
+OUTCOMES: Final = ("corrected", "unchanged", "set_aside", "other_agreement", "moved", "suppressed")
+
+Slot = tuple[Entry, int]
+"""A request, and which of its messages."""
 
 
 class Found(NamedTuple):
@@ -36,14 +39,14 @@ class Found(NamedTuple):
 
     entry: Entry
     at: int
-    event: Event
-    """The event that it became, or the last correction of that."""
+    corrections: int
+    """How many there are of the event that it became."""
     body: Body
     sensitive: Body | None
 
     @property
     def subject(self) -> str:
-        """Whose it is as of now."""
+        """Whose it is."""
         return self.entry.subjects[self.at]
 
     @property
@@ -70,7 +73,6 @@ class Recleaning:
         raw: RawStore,
         sources: SourceStore,
         log: EventLog,
-        transactor: Transactor,
         keyring: Keyring,
         policy: Policy,
         now_ms: Callable[[], int],
@@ -78,7 +80,6 @@ class Recleaning:
         self._raw = raw
         self._sources = sources
         self._log = log
-        self._transactor = transactor
         self._keyring = keyring
         self._policy = policy
         self._now_ms = now_ms
@@ -86,122 +87,144 @@ class Recleaning:
     # Correcting what is there
 
     def page(self, source: str, after: Place, messages: int, dry: bool) -> dict[str, Any]:
-        """Uses the rules of now on a page of a source's requests, those behind `after`."""
+        """Uses the rules of now on a page of a source's requests, those behind `after`. With `dry` it only says what
+        would come of it. Raises Conflict where the source's agreement does not hold."""
         at = self._sources.one(source)
-        version, _ = self._sources.rules.latest(source, CLEANING)
+        if not at.may_send(self._now_ms()):
+            raise Conflict("this source has no agreement or licence that holds: what it has sent stays as it is")
         entries, further = self._raw.page(source, after, messages)
         counts: Counter[str] = Counter()
         examples: list[dict[str, Any]] = []
-        chosen: list[tuple[Found, Accepted]] = []
-        for found in self._found(entries, version):
-            made = self._again(found, at)
-            outcome = _outcome(found, made)
-            counts[outcome] += 1
-            if outcome == "corrected" and isinstance(made, Accepted):
-                chosen.append((found, made))
+        slots = _slots(entries)
+        while slots:
+            chosen = self._judged(slots, at, counts)
+            done, slots = (chosen, []) if dry else self._corrected(chosen, at, counts)
+            counts["corrected"] += len(done)
+            for found, made in done[:EXAMPLES]:
                 examples += [{"event": found.original, **each} for each in _differences(found, made)]
-        if chosen and not dry:
-            self._correct(chosen, source, version)
         return {
             "requests": len(entries),
-            **{name: counts[name] for name in ("corrected", "unchanged", "set_aside", "other_agreement")},
+            **{name: counts[name] for name in OUTCOMES},
             "examples": examples[:EXAMPLES],
             "after": list(further) if further else None,
         }
 
-    def _found(self, entries: Iterable[Entry], version: int) -> list[Found]:
-        """Every message with its event as of now; those that were erased are left out."""
-        slots = [(entry, at) for entry in entries for at in range(len(entry.request.messages))]
-        originals = [entry.request.messages[at][0] for entry, at in slots]
-        corrections = {
-            identity: [self._correction_id(identity, each) for each in range(version, 0, -1)] for identity in originals
-        }
-        known = self._log.find(TRACKING, [*originals, *(each for ids in corrections.values() for each in ids)])
-        current = [
-            next((known[each] for each in (*corrections[identity], identity) if each in known), None)
-            for identity in originals
+    def _judged(self, slots: Sequence[Slot], source: Source, counts: Counter[str]) -> list[tuple[Found, Accepted]]:
+        """The messages to be corrected, with what the rules make of them; of the others, what came is counted."""
+        chosen: list[tuple[Found, Accepted]] = []
+        for found in self._found(slots):
+            made = self._again(found, source)
+            outcome = _outcome(found, made)
+            if outcome == "corrected" and isinstance(made, Accepted):
+                chosen.append((found, made))
+            else:
+                counts[outcome] += 1
+        # Some may be said to be about somebody now who is not to be taken in again.
+        suppressed = self._keyring.suppressed(list({each for _, made in chosen for each in made.identifiers}))
+        fenced = self._keyring.fenced({found.subject for found, _ in chosen})
+        allowed = [
+            (found, made)
+            for found, made in chosen
+            if found.subject not in fenced and suppressed.isdisjoint(made.identifiers)
         ]
-        events = [event for event in current if event is not None]
+        counts["suppressed"] += len(chosen) - len(allowed)
+        return allowed
+
+    def _found(self, slots: Sequence[Slot]) -> list[Found]:
+        """Every message with its event as it stands; those that were erased are left out."""
+        standing = self._standing([_original(each) for each in slots])
+        events = [event for event, _ in standing.values()]
         bodies = dict(zip((event.id for event in events), open_events(self._keyring, events), strict=True))
         special = dict(zip((event.id for event in events), open_events(self._keyring, events, SENSITIVE), strict=True))
-        return [
-            Found(entry, at, event, body, special[event.id])
-            for (entry, at), event in zip(slots, current, strict=True)
-            if event is not None and (body := bodies[event.id]) is not None
-        ]
+        found = []
+        for entry, at in slots:
+            event, number = standing.get(_original((entry, at)), (None, 0))
+            if event is not None and (body := bodies[event.id]) is not None:
+                found.append(Found(entry, at, number, body, special[event.id]))
+        return found
+
+    def _standing(self, originals: Sequence[str]) -> dict[str, tuple[Event, int]]:
+        """Event -> (its last correction, or itself; that one's number, or 0), of those that are in the log. Numbers
+        have no gaps: the last is looked for by doubling, then by halving, for all of them at once."""
+        standing = {event: (found, 0) for event, found in self._log.find(TRACKING, originals).items()}
+        none = dict.fromkeys(standing, 0)
+        """Event -> a number that it has no correction of; 0: not known yet."""
+        while asked := {
+            event: (number + none[event]) // 2 if none[event] else 2 * number or 1
+            for event, (_, number) in standing.items()
+            if none[event] != number + 1
+        }:
+            ids = {event: self._correction_id(event, number) for event, number in asked.items()}
+            known = self._log.find(TRACKING, list(ids.values()))
+            for event, number in asked.items():
+                if found := known.get(ids[event]):
+                    standing[event] = (found, number)
+                else:
+                    none[event] = number
+        return standing
 
     def _again(self, found: Found, source: Source) -> Accepted | SetAside:
         message_id = str(found.body["message_id"])
         return again(found.message, found.request, found.entry.received, source, self._policy, message_id)
 
-    def _correction_id(self, event: str, version: int) -> str:
-        return self._keyring.event_id("correction", str(version), event)
+    def _correction_id(self, event: str, number: int) -> str:
+        return self._keyring.event_id("correction", str(number), event)
 
-    def _correct(self, chosen: Sequence[tuple[Found, Accepted]], source: str, version: int) -> None:
-        # Some may be said to be about somebody now who is not to be taken in again.
-        suppressed = self._keyring.suppressed(list({each for _, made in chosen for each in made.identifiers}))
-        chosen = [(found, made) for found, made in chosen if suppressed.isdisjoint(made.identifiers)]
-        primaries: list[Identifier] = [made.identifiers[0] for _, made in chosen if made.identifiers]
-        subjects = self._keyring.subjects_of(list(set(primaries)), create=True)
-        fenced = self._keyring.fenced({found.subject for found, _ in chosen})
-        events: list[NewEvent] = []
-        moved: list[tuple[Found, str, str]] = []
-        for found, made in chosen:
-            if found.subject in fenced:
+    def _corrected(
+        self, chosen: list[tuple[Found, Accepted]], source: Source, counts: Counter[str]
+    ) -> tuple[list[tuple[Found, Accepted]], list[Slot]]:
+        """(what was corrected, the messages at which another process was faster)."""
+        while chosen:
+            try:
+                places = self._log.append(TRACKING, self._corrections(chosen, source))
+            except SubjectsFenced as error:
+                # They are being erased just now.
+                living = [each for each in chosen if each[0].subject not in error.subjects]
+                counts["suppressed"] += len(chosen) - len(living)
+                chosen = living
                 continue
-            whose = (subjects[made.identifiers[0]] if made.identifiers else None) or found.subject
-            if whose == found.subject:
-                events.append(self._corrected(found, made, version))
-                continue
-            anew = self._anew(found, made, whose, source)
-            events += [self._corrected(found, None, version), anew]
-            moved.append((found, whose, anew.id))
+            judged = list(zip(chosen, places, strict=True))
+            done = [each for each, place in judged if not place.duplicate]
+            return done, [(found.entry, found.at) for (found, _), place in judged if place.duplicate]
+        return [], []
 
-        def work(within: Transaction) -> None:
-            self._log.append(TRACKING, events, within)
-            for found, whose, identity in moved:
-                self._raw.moved(found.entry, found.original, whose, identity, within)
-
-        self._transactor.run(work)
-
-    def _corrected(self, found: Found, made: Accepted | None, version: int) -> NewEvent:
-        identity = self._correction_id(found.original, version)
-        return NewEvent(
-            id=identity,
-            type=CORRECTED,
-            source=found.entry.source,
-            subject=found.subject,
-            time=self._now_ms(),
-            data={"corrects": found.original, "cleaning": version},
-            sealed=self._sealed(made, found.subject, identity) if made else {},
-            correlation=found.entry.id,
+    def _corrections(self, chosen: Sequence[tuple[Found, Accepted]], source: Source) -> list[NewEvent]:
+        """Raises SubjectsFenced, as an append does."""
+        version = source.rules.cleaning.version if source.rules.cleaning else 0
+        ids = [self._correction_id(found.original, found.corrections + 1) for found, _ in chosen]
+        texts = [_texts(made) for _, made in chosen]
+        sealed = iter(
+            self._keyring.seal(
+                [
+                    Sealing(found.subject, cls, identity, text)
+                    for (found, _), identity, parts in zip(chosen, ids, texts, strict=True)
+                    for cls, text in parts.items()
+                ]
+            )
         )
-
-    def _anew(self, found: Found, made: Accepted, subject: str, source: str) -> NewEvent:
-        identity = self._keyring.event_id(source, made.message_id, subject)
-        return NewEvent(
-            id=identity,
-            type=made.type,
-            source=source,
-            subject=subject,
-            time=found.entry.received,
-            sealed=self._sealed(made, subject, identity),
-            correlation=found.entry.id,
-        )
-
-    def _sealed(self, made: Accepted, subject: str, identity: str) -> dict[str, bytes]:
-        ordinary, sensitive = classes(made)
-        texts = {ordinary: made.ordinary} | ({sensitive: made.sensitive} if made.sensitive is not None else {})
-        sealed = self._keyring.seal([Sealing(subject, cls, identity, text) for cls, text in texts.items()])
-        return dict(zip(texts, sealed, strict=True))
+        return [
+            NewEvent(
+                id=identity,
+                type=CORRECTED,
+                source=found.entry.source,
+                subject=found.subject,
+                time=self._now_ms(),
+                data={"corrects": found.original, "number": found.corrections + 1, "cleaning": version},
+                sealed={cls: next(sealed) for cls in parts},
+                correlation=found.entry.id,
+            )
+            for (found, _), identity, parts in zip(chosen, ids, texts, strict=True)
+        ]
 
     # Looking at one
 
-    def received(self, request: str) -> dict[str, Any] | None:
-        """{source, received, beside, messages: [{event, message}]} of a request."""
+    def received(self, request: str) -> dict[str, Any]:
+        """{source, received, beside, messages: [{event, message}]} of a request. Raises NotFound."""
         entry = self._raw.find(request)
         if entry is None:
-            return None
+            raise NotFound(
+                f"nothing is kept as it was received of a request {request}: too old, erased, or no such one"
+            )
         messages = [{"event": event, "message": message_of(text)} for event, text in entry.request.messages]
         shown = {"request": entry.id, "source": entry.source, "received": entry.received}
         return {**shown, "beside": entry.request.shared, "messages": messages}
@@ -213,8 +236,7 @@ class Recleaning:
         if known is None or entry is None:
             raise SamlaError("nothing is kept of how this event was received: too old, erased, or no such event")
         wanted = str(known.data.get("corrects", event))
-        version, _ = self._sources.rules.latest(entry.source, CLEANING)
-        found = next((each for each in self._found([entry], version) if each.original == wanted), None)
+        found = next((each for each in self._found(_slots([entry])) if each.original == wanted), None)
         if found is None:
             raise SamlaError("nothing is kept of how this event was received: its request is without it")
         return _traced(found, self._rules_of(found))
@@ -229,12 +251,35 @@ class Recleaning:
 _VERSION: Final = "cleaned"
 
 
+def _slots(entries: Iterable[Entry]) -> list[Slot]:
+    return [(entry, at) for entry in entries for at in range(len(entry.request.messages))]
+
+
+def _original(slot: Slot) -> str:
+    entry, at = slot
+    return entry.request.messages[at][0]
+
+
+def _texts(made: Accepted) -> dict[str, bytes]:
+    """Class of data -> what is to be sealed under its key."""
+    ordinary, sensitive = classes(made)
+    return {ordinary: made.ordinary} | ({sensitive: made.sensitive} if made.sensitive is not None else {})
+
+
 def _outcome(found: Found, made: Accepted | SetAside) -> str:
     if isinstance(made, SetAside):
         return "set_aside"
     if str(found.body.get("agreement", "")) != made.agreement:
         return "other_agreement"
-    return "unchanged" if _says(found.body, made.ordinary) and _says(found.sensitive, made.sensitive) else "corrected"
+    if _says(found.body, made.ordinary) and _says(found.sensitive, made.sensitive):
+        return "unchanged"
+    return "corrected" if _is_about(found.body, made) else "moved"
+
+
+def _is_about(body: Body, made: Accepted) -> bool:
+    """Whether a message is about whom its event is about: known by the same identifier first."""
+    identifiers: Any = body.get("identifiers") or ()
+    return [tuple(each) for each in identifiers[:1]] == list(made.identifiers[:1])
 
 
 def _says(body: Body | None, made: bytes | None) -> bool:

@@ -59,9 +59,7 @@ class Stores:
         appender = Appender(runtime.log, runtime.transactor, runtime.keyring, self.quarantine, self.raw)
         self.replaying = Replaying(self.quarantine, self.sources, appender, POLICY, runtime.clock.now_ms)
         self.trying = Trying(self.raw, self.sources, POLICY)
-        self.recleaning = Recleaning(
-            self.raw, self.sources, runtime.log, runtime.transactor, runtime.keyring, POLICY, runtime.clock.now_ms
-        )
+        self.recleaning = Recleaning(self.raw, self.sources, runtime.log, runtime.keyring, POLICY, runtime.clock.now_ms)
 
 
 class CollectorService(Service):
@@ -170,9 +168,9 @@ class CollectorService(Service):
         """What was not as the source's plan says: by event, path and rule, with requests as examples."""
         return self.store.activity.violations(source)
 
-    @rpc
-    def received(self, request: str) -> dict[str, Any] | None:
-        """A request as it was received, by its correlation id; None where it is not kept (any more)."""
+    @rpc(expected_exceptions=SamlaError)
+    def received(self, request: str) -> dict[str, Any]:
+        """A request as it was received, by its correlation id. Raises NotFound where it is not kept (any more)."""
         return self.store.recleaning.received(request)
 
     @rpc(expected_exceptions=SamlaError)

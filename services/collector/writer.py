@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -135,15 +136,16 @@ class Appender:
         events = self._sealed(items)
         if not events:
             return []
-        received = _received(items, events)
-        raw = self._raw.documents(received)
+        raw = self._raw.documents(_received(items, events))
 
         def work(within: Transaction) -> list[Appended]:
             places = self._log.append(TRACKING, events, within)
-            # A request that was sent again says nothing that is not kept.
-            new = {item.correlation for item, place in zip(items, places, strict=True) if not place.duplicate}
+            # A message that was sent again says nothing that is not kept; and what is kept is found by its event.
+            new = [not place.duplicate for place in places]
             kept = (
-                raw if len(new) == len(received) else self._raw.documents([each for each in received if each.id in new])
+                raw
+                if all(new)
+                else self._raw.documents(_received(list(compress(items, new)), list(compress(events, new))))
             )
             self._raw.add(kept, within)
             return places

@@ -234,7 +234,8 @@ def source_reclean(
     as_json: AsJson = False,
 ) -> None:
     """Uses the cleaning rules of now on what was received before: appends corrections, changes nothing."""
-    whole: dict[str, Any] = {"requests": 0, "corrected": 0, "unchanged": 0, "set_aside": 0, "other_agreement": 0}
+    outcomes = ("corrected", "unchanged", "set_aside", "other_agreement", "moved", "suppressed")
+    whole: dict[str, Any] = dict.fromkeys(("requests", *outcomes), 0)
     examples: list[Any] = []
     after: list[Any] | None = [0, ""]
     with show.progress(ask("collector", "received_size", source), as_json) as advance:

@@ -1,0 +1,331 @@
+"""What was received on a real MongoDB: newer rules for older messages, what is kept as received, and its end."""
+
+import threading
+
+import orjson
+import pytest
+
+from contracts.streams import TRACKING
+from contracts.tracking import CORRECTED
+from services.collector.domain.agreement import checked
+from services.collector.domain.client import Sender
+from services.collector.domain.decode import Batch
+from services.collector.domain.intake import take_in
+from services.collector.domain.raw import request_id
+from services.collector.raw import Place, RawStore
+from services.collector.recleaning import Recleaning
+from services.collector.rulebook import CLEANING, PLAN
+from services.collector.store import QuarantineStore, SourceStore
+from services.collector.writer import Appender, Work
+from services.profile.correcting import as_they_stand
+from shared.errors import Conflict, NotFound
+from shared.eventlog import MongoEventLog
+from shared.eventlog.sealed import open_events
+from shared.keyring import Keyring, new_id
+from shared.keystore import MongoKeyStore
+from shared.mongo import MongoTransactor, connect
+from shared.policy import POLICY
+
+START = Place(0, "")
+NOON = 1_700_000_000_000
+
+
+class World:
+    """The collector's parts, driven by hand."""
+
+    def __init__(self, mongodb_url, prefix, party="first"):
+        self.client = connect(mongodb_url)
+        self.transactor = MongoTransactor(self.client)
+        self.keyring = Keyring(MongoKeyStore(self.client, f"{prefix}_keyring"), b"m" * 32)
+        self.keyring.setup()
+        self.log = MongoEventLog(self.client, f"{prefix}_log", self.transactor, self.keyring.fenced)
+        self.log.setup()
+        self.db = self.client[f"{prefix}_collector"]
+        self.sources = SourceStore(self.db)
+        self.sources.setup()
+        quarantine = QuarantineStore(self.db, self.keyring)
+        quarantine.setup()
+        self.raw = RawStore(self.db, self.keyring, self.log)
+        self.raw.setup()
+        self.appender = Appender(self.log, self.transactor, self.keyring, quarantine, self.raw)
+        self.now = NOON
+        self.recleaning = self.another()
+        self.source = self.sources.create("s", party, NOON)[0].id
+
+    def another(self):
+        """As another process has it."""
+        return Recleaning(self.raw, self.sources, self.log, self.keyring, POLICY, lambda: self.now)
+
+    def send(self, *messages, shared=None):
+        """One request; its id."""
+        self.now += 1_000
+        at = self.sources.one(self.source)
+        intake = take_in(Batch(list(messages), shared or {}), at.arrival(self.now, False, Sender()), POLICY, new_id)
+        assert not intake.set_aside
+        request = request_id(self.now, new_id())
+        self.appender.write([Work(self.source, self.now, request, intake, 100, None)])
+        return request
+
+    def rules(self, rule, kind=CLEANING):
+        self.sources.rules.add(self.source, kind, rule, self.now)
+
+    def reclean(self, dry=False):
+        """Uses the rules of now on all that was received; what came of it, without what came of nothing."""
+        report = self.recleaning.page(self.source, START, 1_000, dry)
+        assert report["after"] is None
+        return {name: value for name, value in report.items() if value and name not in ("requests", "examples")}
+
+    def subject(self, user, kind="user"):
+        return self.keyring.subjects_of([(kind, user)], create=False)[kind, user]
+
+    def events(self, user):
+        return self.log.read_subject(TRACKING, self.subject(user))
+
+    def corrections(self, user):
+        return [each for each in self.events(user) if each.type == CORRECTED]
+
+    def stand(self, user):
+        """A user's events as they stand corrected: (event's id, body)."""
+        said = [each for page in as_they_stand(self.log, self.subject(user)) for each in page]
+        bodies = open_events(self.keyring, [holder for holder, _ in said])
+        return [(identity, body) for (_, identity), body in zip(said, bodies, strict=True)]
+
+    def properties(self, user):
+        return [body["properties"] for _, body in self.stand(user)]
+
+    def everybody(self):
+        return sum(self.log.heads(TRACKING).values())
+
+
+@pytest.fixture
+def world(mongodb_url, prefix):
+    made = World(mongodb_url, prefix)
+    yield made
+    made.client.close()
+
+
+def bought(user, number=1, **properties):
+    return {
+        "type": "track",
+        "event": "Bought",
+        "userId": user,
+        "messageId": f"{user}-{number}",
+        "properties": properties,
+    }
+
+
+def test_rules_that_come_back_are_as_good_as_rules_that_are_new(world):
+    """A, B, A, C: each is a correction of what stands; doing one twice changes nothing."""
+    world.send(bought("ada", n="1,5"))
+    comma, point = ({"clean": {"properties.n": {"number": {"decimal": each}}}} for each in ",.")
+    for rule, n in ((comma, 1.5), ({}, "1,5"), (comma, 1.5), (point, 15), (comma, 1.5)):
+        world.rules(rule)
+        before = world.properties("ada")
+        done = world.reclean()
+        assert world.properties("ada") == [{"n": n}]
+        assert done == ({"corrected": 1} if before != [{"n": n}] else {"unchanged": 1})
+        assert world.reclean() == {"unchanged": 1}
+    [first, *corrections] = world.events("ada")
+    assert [each.data["number"] for each in corrections] == list(range(1, len(corrections) + 1))
+    assert {each.data["corrects"] for each in corrections} == {first.id}
+
+
+def test_another_outcome_of_the_same_version_is_a_correction_too(world):
+    """The plan decides with the cleaning rules; once it says otherwise, what stands is corrected again, once."""
+    world.send(bought("ada", a=1, b="secret"))
+    world.rules({"default": {"properties.c": 1}})
+    assert world.reclean() == {"corrected": 1}
+    schema = {"additionalProperties": False, "properties": {"a": {}, "c": {}}}
+    world.rules({"mode": "drop", "events": {"Bought": {"properties": schema}}}, PLAN)
+    assert world.reclean() == {"corrected": 1}
+    assert world.properties("ada") == [{"a": 1, "c": 1}]
+    assert world.reclean() == {"unchanged": 1}
+
+
+def test_many_corrections_of_an_event_are_looked_for_in_few_steps(world):
+    """Each is found, however many there are: the number of queries grows with the logarithm."""
+    world.send(bought("ada"))
+    for n in range(20):
+        world.rules({"default": {"properties.n": n}})
+        assert world.reclean() == {"corrected": 1}
+    asked = []
+    find = world.log.find
+    world.log.find = lambda stream, ids: asked.append(len(ids)) or find(stream, ids)
+    assert world.reclean() == {"unchanged": 1}
+    assert len(asked) <= 12 and sum(asked) <= 20
+    assert world.properties("ada") == [{"n": 19}]
+
+
+def test_recleaning_twice_at_once_is_recleaning_once(world):
+    """Two processes that have both read what stands: one correction an event, and what both tell adds up."""
+    world.send(*(bought("ada", number) for number in range(50)))
+    world.rules({"default": {"properties.n": 1}})
+    both = [world.another(), world.another()]
+    meet = threading.Barrier(2)
+    reports = []
+
+    def run(recleaning):
+        append = recleaning._log.append
+
+        class Log:
+            """Waits for the other before it appends the first time."""
+
+            def __init__(self):
+                self.waited = False
+
+            def __getattr__(self, name):
+                return getattr(world.log, name)
+
+            def append(self, *arguments):
+                if not self.waited:
+                    self.waited = True
+                    meet.wait(10)
+                return append(*arguments)
+
+        recleaning._log = Log()
+        reports.append(recleaning.page(world.source, START, 1_000, False))
+
+    threads = [threading.Thread(target=run, args=(each,)) for each in both]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+    assert sorted((each["corrected"], each["unchanged"]) for each in reports) == [(0, 50), (50, 0)]
+    assert len(world.corrections("ada")) == 50
+
+
+def test_whom_a_message_is_about_is_not_corrected(world):
+    """It is told, and nothing is appended: what stands under somebody's key cannot be erased for another."""
+    world.send(bought("shop17", shop="17", customer="ada"))
+    world.send({"type": "identify", "anonymousId": "a1", "messageId": "m", "traits": {"login": "bea"}})
+    before = world.everybody()
+    for rule in (
+        {"set": {"userId": "ada"}},
+        {"rename": {"traits.login": "userId"}},
+        {"rename": {"userId": "anonymousId"}},
+    ):
+        world.rules(rule)
+        assert world.reclean(dry=True).get("moved") and not world.reclean(dry=True).get("corrected")
+        assert world.reclean().get("moved") and world.everybody() == before
+    world.rules({})
+    assert world.reclean() == {"unchanged": 2}
+    assert len(world.stand("shop17")) == 1
+
+
+def test_after_a_rule_that_moves_came_and_went_no_event_is_lost(world):
+    """Nor after a third rule: the event stands where it was, as the last rules say."""
+    world.send(bought("real", shop="shop17"))
+    for rule, done in (
+        ({"set": {"userId": "shop17"}}, {"moved": 1}),
+        ({}, {"unchanged": 1}),
+        ({"set": {"userId": "shop17"}}, {"moved": 1}),
+        ({"default": {"properties.a": 1}}, {"corrected": 1}),
+    ):
+        world.rules(rule)
+        assert world.reclean() == done
+    assert world.properties("real") == [{"shop": "shop17", "a": 1}]
+    assert world.subject("shop17") is None
+
+
+def test_who_is_suppressed_or_erased_is_counted_and_not_corrected(world):
+    """In a dry run too."""
+    world.send({"type": "identify", "anonymousId": "a1", "messageId": "m1", "traits": {"mejl": "ada@exempel.se"}})
+    world.send(bought("bea"))
+    world.keyring.suppress([("email", "ada@exempel.se")])
+    world.keyring.fence([world.subject("bea")])
+    world.rules({"rename": {"traits.mejl": "traits.email"}, "default": {"properties.a": 1}})
+    before = world.everybody()
+    assert world.reclean(dry=True) == world.reclean() == {"suppressed": 2}
+    assert world.everybody() == before
+
+
+def test_who_is_being_erased_meanwhile_does_not_hold_up_the_others(world):
+    """A fence that comes between looking and appending."""
+    world.send(bought("ada"), bought("bea"))
+    world.rules({"default": {"properties.a": 1}})
+    fenced = world.keyring.fenced
+
+    def late(subjects, within=None):
+        found = fenced(subjects, within)
+        if within is None:
+            world.keyring.fence([world.subject("bea")])
+        return found
+
+    world.keyring.fenced = late
+    assert world.reclean() == {"corrected": 1, "suppressed": 1}
+    assert len(world.corrections("ada")) == 1
+
+
+def test_an_agreement_that_has_ended_yields_no_corrections(mongodb_url, prefix):
+    """Not in a dry run either; nor does another agreement that has come since."""
+    world = World(mongodb_url, prefix, "second")
+    first, other = (
+        checked(name, "second", "The Hotel", ["marketing"], ["properties.*"], NOON, NOON + 86_400_000)
+        for name in ("first", "other")
+    )
+    for each in (first, other):
+        world.sources.agreements.add(each)
+    world.sources.sign(world.source, first)
+    world.send(bought("ada", b=1))
+    world.rules({"default": {"properties.a": 1}})
+    before = world.everybody()
+    world.sources.agreements.end("first", world.now)
+    for dry in (True, False):
+        with pytest.raises(Conflict, match="no agreement or licence that holds"):
+            world.reclean(dry)
+    world.sources.sign(world.source, other)
+    assert world.reclean() == {"other_agreement": 1}
+    assert world.everybody() == before
+    world.client.close()
+
+
+def test_a_request_that_is_not_kept_is_not_found(world):
+    for unknown in ("nosuch", request_id(NOON, new_id())):
+        with pytest.raises(NotFound, match="received"):
+            world.recleaning.received(unknown)
+    request = world.send(bought("ada"))
+    assert world.recleaning.received(request)["messages"][0]["message"]["userId"] == "ada"
+
+
+# What is kept as received
+
+
+def kept(world):
+    """What is kept of whom: (subjects, message ids) of each document."""
+    found = []
+    for doc in world.raw._raw.find():
+        [*entries] = world.raw._opened([doc])
+        texts = [orjson.loads(bytes(text)) for each in entries for _, text in each.request.messages]
+        found.append((doc["subjects"], [each["messageId"] for each in texts]))
+    return found
+
+
+def test_what_is_sent_again_beside_something_new_is_kept_once(world):
+    """So an erasure, which finds what is kept by the log's times, leaves nothing of it."""
+    world.send(bought("ada"))
+    request = world.send(bought("ada"), bought("bea"))
+    assert sorted(messages for _, messages in kept(world)) == [["ada-1"], ["bea-1"]]
+    assert [each["message"]["userId"] for each in world.recleaning.received(request)["messages"]] == ["bea"]
+    ada = world.subject("ada")
+    assert len(world.raw.of_subjects([ada])) == 1
+    assert world.raw.forget([ada]) == 1
+    assert kept(world) == [([world.subject("bea")], ["bea-1"])]
+
+
+def test_two_erasures_at_once_lose_nothing_of_each_other(world):
+    """Both rewrite the same document: whoever is second does it again on what the first has left."""
+    world.send(bought("ada"), bought("bea"), bought("cleo"))
+    ada, bea = world.subject("ada"), world.subject("bea")
+    opened = world.raw._opened
+    meanwhile = [lambda: world.another_raw.forget([bea])]
+    world.another_raw = RawStore(world.db, world.keyring, world.log)
+
+    def interrupted(documents):
+        found = opened(documents)
+        if meanwhile:
+            meanwhile.pop()()
+        return found
+
+    world.raw._opened = interrupted
+    assert world.raw.forget([ada]) == 1
+    assert kept(world) == [([world.subject("cleo")], ["cleo-1"])]
