@@ -6,6 +6,7 @@
 Nothing here knows nameko or RabbitMQ; shared.subscription drives it.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from shared.checkpoints import Checkpoints, Parked, Place, parked_id
-from shared.errors import CheckpointMoved, Poison, SamlaError
+from shared.errors import CheckpointMoved, Poison, SamlaError, Unavailable
 from shared.eventlog import Event, EventLog, NewEvent
 from shared.metrics import BATCH_SECONDS, EVENTS_CONSUMED, EVENTS_PARKED
 from shared.transaction import Transaction, Transactor
@@ -32,7 +33,12 @@ Prepare = Callable[[list[Event]], Finish | None]
 BIGGEST_BATCH: Final = 2_000
 FIRST_BATCH: Final = 250
 LONG_BATCH: Final = 1.0
-"""Seconds; a batch that took longer is followed by a smaller one, so that heartbeats get their turn."""
+"""Seconds; a batch that took longer is followed by a smaller one, so that heartbeats get their turn: unless that is
+no quicker, since what takes long is not the events (a long history that is read again, say)."""
+QUICKER: Final = 0.75
+"""Of what the larger batch took; half of it would be what half of the events take."""
+RETRIES: Final = 5
+"""At a parked event whose projection others write meanwhile."""
 
 PARKS: Final = (
     Poison,
@@ -86,6 +92,7 @@ class Consumer:
         self._now_ms = now_ms
         self._biggest = biggest
         self._limit = min(FIRST_BATCH, biggest)
+        self._longest = math.inf
         self._known: dict[int, int] = {}
 
     def position(self, partition: int) -> int:
@@ -110,9 +117,12 @@ class Consumer:
             # Another instance was faster: go on from where it stands.
             self._known.clear()
             return Step(0, more=True)
-        except BaseException:
+        except BaseException as error:
             # A commit may have gone through although we were not told.
             self._known.clear()
+            if isinstance(error, Unavailable):
+                # It may be too much for the time that there is.
+                self._limit = max(1, self._limit // 2)
             raise
         self._pace(time.monotonic() - started, more)
         EVENTS_CONSUMED.labels(self.subscription).inc(len(events))
@@ -124,8 +134,17 @@ class Consumer:
         return events, len(events) >= max(1, self._limit // max(1, len(partitions)))
 
     def retry(self, parked: Parked) -> bool:
-        """Handles a parked event again; whether it was still parked. Raises what handling it raises."""
+        """Handles a parked event again; whether it was still parked. Raises what handling it raises, Unavailable where
+        others keep writing what it would write."""
         [event] = self._log.read(parked.stream, parked.partition, parked.position - 1, 1)
+        for _ in range(RETRIES):
+            try:
+                return self._retry(parked, event)
+            except CheckpointMoved:
+                continue
+        raise Unavailable("others have written the same each time: try again")
+
+    def _retry(self, parked: Parked, event: Event) -> bool:
         finish = self._prepare([event])
 
         def work(within: Transaction) -> bool:
@@ -191,8 +210,14 @@ class Consumer:
     def _pace(self, seconds: float, full: bool) -> None:
         BATCH_SECONDS.labels(self.subscription).observe(seconds)
         if seconds > LONG_BATCH:
-            self._limit = max(1, self._limit // 2)
-        elif full and seconds < LONG_BATCH / 2:
+            quicker = seconds < QUICKER * self._longest
+            # Where halving was of no use, twice of what it was before; but the next is halved again, should this one
+            # have been slow by chance.
+            self._limit = max(1, self._limit // 2) if quicker else min(self._biggest, self._limit * 4)
+            self._longest = seconds if quicker else math.inf
+            return
+        self._longest = math.inf
+        if full and seconds < LONG_BATCH / 2:
             self._limit = min(self._biggest, self._limit * 2)
 
     def _place(self, partition: int) -> Place:

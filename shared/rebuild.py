@@ -58,13 +58,19 @@ class Tools(NamedTuple):
         log = MongoEventLog(client, settings.database("log"), transactor, keyring.fenced)
         return cls(service, client, db, log, keyring, transactor, MongoCheckpoints(db))
 
-    def events(self, stream: str, upto: Upto, pages: int = PAGE) -> Iterator[list[Event]]:
-        """The stream's events as far as `upto`, a page at a time, a partition after the other."""
+    def events(self, stream: str, upto: Upto, pages: int = PAGE, subscription: str = "") -> Iterator[list[Event]]:
+        """The stream's events as far as `upto`, a page at a time, a partition after the other; without those that a
+        subscription has parked, if one is named, since what is live is without them too."""
+        parked = self.parked(subscription) if subscription else set()
         for partition in range(self.log.partitions(stream)):
             at, end = 0, upto.get((stream, partition), 0)
             while at < end and (page := self.log.read(stream, partition, at, min(pages, end - at))):
-                yield page
                 at = page[-1].position
+                yield [event for event in page if event.id not in parked] if parked else page
+
+    def parked(self, subscription: str) -> set[str]:
+        """The ids of the events that a subscription has parked."""
+        return {each.event for each in self.checkpoints.parked() if each.subscription == subscription}
 
 
 class Projection(Protocol):

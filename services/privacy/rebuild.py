@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contracts.streams import TRACKING
-from services.privacy.consenting import add, deltas_of
+from services.privacy.consenting import CONSENTS, add, deltas_of
 from services.privacy.store import ConsentStore
 from shared.rebuild import Rows, Tools, Upto, run
 
@@ -26,7 +26,7 @@ class PrivacyProjection:
         store = ConsentStore(tools.db, tools.keyring, beside=True)
         store.setup()
         count = 0
-        for page in tools.events(TRACKING, upto):
+        for page in tools.events(TRACKING, upto, subscription=CONSENTS):
             count += len(page)
             add(store, tools.keyring, deltas_of(tools.keyring, page))
         return count

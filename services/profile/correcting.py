@@ -1,6 +1,6 @@
 """A subject's events as they stand corrected: each with what should have been said in place of what was."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from contracts.streams import TRACKING
@@ -13,20 +13,32 @@ Said = tuple[Event, str]
 """(the event that holds the body, the id of the event that it is the body of)."""
 
 
-def as_they_stand(log: EventLog, subject: str, upto: int | None = None) -> Iterator[list[Said]]:
-    """Pages of a subject's events, up to a position, in order; without those that were taken back."""
-    corrections: dict[str, Event] = {}
-    for page in _pages(log, subject, upto):
-        corrections |= {each.text("corrects"): each for each in page if each.type == CORRECTED}
-    for page in _pages(log, subject, upto):
-        said = [(corrections.get(each.id, each), each.id) for each in page if each.type != CORRECTED]
-        yield [(holder, identity) for holder, identity in said if holder.sealed]
+def said_by(event: Event) -> Said:
+    """What one event says: a correction, that of the event that it corrects. Raises Poison where it names none."""
+    return event, event.text("corrects") if event.type == CORRECTED else event.id
 
 
-def _pages(log: EventLog, subject: str, upto: int | None) -> Iterator[list[Event]]:
+def as_they_stand(
+    log: EventLog, subject: str, upto: int | None = None, without: Collection[str] = ()
+) -> Iterator[list[Said]]:
+    """Pages of a subject's events, up to a position, each as its last correction says and where that one stands.
+    Events and corrections with the ids of `without` are left out."""
+    last: dict[str, int] = {}
+    """Event -> where its body stands."""
+    for page in _pages(log, subject, upto, without):
+        for event, identity in page:
+            # A correction of what is left out corrects nothing.
+            if event.type != CORRECTED or identity in last:
+                last[identity] = event.position
+    for page in _pages(log, subject, upto, without):
+        yield [(event, identity) for event, identity in page if last.get(identity) == event.position]
+
+
+def _pages(log: EventLog, subject: str, upto: int | None, without: Collection[str]) -> Iterator[list[Said]]:
     at = 0
     while page := log.read_subject(TRACKING, subject, at, PAGE):
         at = page[-1].position
-        yield [each for each in page if upto is None or each.position <= upto]
+        held = [each for each in page if each.id not in without and (upto is None or each.position <= upto)]
+        yield [(each, str(each.data.get("corrects")) if each.type == CORRECTED else each.id) for each in held]
         if upto is not None and at >= upto:
             return

@@ -7,7 +7,7 @@ from typing import Any, Final
 from contracts.streams import IDENTITY, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile.domain.state import add
-from services.profile.folding import deltas_of, folded_again, named_in, regroup
+from services.profile.folding import STATES, folded_again, named_in, readable, regroup
 from services.profile.store import ProfileStore, States
 from shared.eventlog import partition_of
 from shared.rebuild import Rows, Tools, Upto, run
@@ -51,11 +51,11 @@ def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
     count = 0
     gathered: dict[str, States] = {}
     corrected: set[str] = set()
-    for page in tools.events(TRACKING, upto):
+    for page in tools.events(TRACKING, upto, subscription=STATES):
         count += len(page)
         corrected |= {event.subject for event in page if event.type == CORRECTED}
         said = [(event, event.id) for event in page if event.type != CORRECTED]
-        for subject, delta in deltas_of(tools.keyring, said).items():
+        for subject, delta in readable(tools.keyring, said).items():
             add(gathered.setdefault(subject, {}), delta)
         if len(gathered) > MOST_IN_MEMORY:
             _write(store, tools, gathered)
@@ -68,12 +68,11 @@ def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
 def _correct(store: ProfileStore, tools: Tools, upto: Upto, subjects: list[str]) -> None:
     """Folds the subjects again whose events were corrected."""
     gone = tools.keyring.fenced(subjects)
+    parked = tools.parked(STATES)
     for subject in subjects:
         if subject not in gone:
             at = upto[TRACKING, partition_of(subject, tools.log.partitions(TRACKING))]
-            had = store.load([subject]).get(subject)
-            states = folded_again(tools.log, tools.keyring, subject, at, had.states if had else ())
-            store.save({subject: states})
+            store.save({subject: folded_again(tools.log, tools.keyring, subject, at, parked)}, whole=True)
 
 
 def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> None:

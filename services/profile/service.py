@@ -6,7 +6,7 @@ from nameko.rpc import rpc
 
 from contracts.profile import Known
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
-from services.profile.folding import Folding
+from services.profile.folding import STATES, Folding
 from services.profile.reading import Reading
 from services.profile.store import ProfileStore
 from shared.consumer import Finish
@@ -25,7 +25,7 @@ class Parts:
     def __init__(self, runtime: Runtime) -> None:
         self.states = ProfileStore(runtime.db, runtime.keyring)
         self.states.setup()
-        self.folding = Folding(self.states, runtime.log, runtime.keyring)
+        self.folding = Folding(self.states, runtime.log, runtime.keyring, runtime.checkpoints)
         self.reading = Reading(self.states, runtime.log, runtime.keyring)
 
 
@@ -40,7 +40,7 @@ class ProfileService(Service):
         """Made before anything starts."""
         return Parts(runtime)
 
-    @subscribe("profile.states", stream=TRACKING)
+    @subscribe(STATES, stream=TRACKING)
     def on_tracking(self, events: list[Event]) -> Finish | None:
         """Events become states."""
         return self.store.folding.fold(events)

@@ -27,6 +27,8 @@ PAGE: Final = 2_000
 
 States = dict[str, State]
 """Class of data -> state."""
+SealedStates = dict[str, bytes]
+"""As they are kept; sealing the same state twice does not give the same."""
 
 
 class Subject(NamedTuple):
@@ -80,8 +82,21 @@ class ProfileStore:
                 subjects[subject].states[cls] = orjson.loads(text)
         return subjects
 
-    def save(self, states: Mapping[str, States], within: Transaction | None = None) -> None:
-        """Writes states; whose they are stays as it is."""
+    def sealed(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, SealedStates]:
+        """The subjects' states as they are kept, of those that there are: what tells whether one was written since."""
+        if not subjects:
+            return {}
+        session = within.session if within else None
+        found = self.states.find({"_id": {"$in": list(subjects)}, "s": {"$exists": True}}, {"s": 1}, session=session)
+        return {doc["_id"]: {cls: bytes(text) for cls, text in doc["s"].items()} for doc in found}
+
+    def outdated(self, subjects: Collection[str]) -> set[str]:
+        """Those of the subjects whose states an older fold has made."""
+        older = {"_id": {"$in": list(subjects)}, "v": {"$exists": True, "$ne": FOLD_VERSION}}
+        return {doc["_id"] for doc in self.states.find(older, {"_id": 1}, batch_size=10_000)} if subjects else set()
+
+    def save(self, states: Mapping[str, States], within: Transaction | None = None, whole: bool = False) -> None:
+        """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go."""
         slots = [(subject, cls) for subject, each in states.items() for cls in each]
         texts = [orjson.dumps(states[subject][cls]) for subject, cls in slots]
         if any(len(text) > BIGGEST_STATE for text in texts):
@@ -89,9 +104,13 @@ class ProfileStore:
         sealed = self._keyring.seal(
             [Sealing(subject, cls, PLACE, text) for (subject, cls), text in zip(slots, texts, strict=True)]
         )
-        fields: dict[str, dict[str, Any]] = {subject: {"v": FOLD_VERSION} for subject in states}
+        kept: dict[str, SealedStates] = {subject: {} for subject in states}
         for (subject, cls), text in zip(slots, sealed, strict=True):
-            fields[subject][f"s.{cls}"] = Binary(text)
+            kept[subject][cls] = Binary(text)
+        fields: dict[str, dict[str, Any]] = {
+            subject: {"v": FOLD_VERSION} | ({"s": each} if whole else {f"s.{cls}": text for cls, text in each.items()})
+            for subject, each in kept.items()
+        }
         self._write(
             [UpdateOne({"_id": subject}, {"$set": each}, upsert=True) for subject, each in fields.items()], within
         )

@@ -6,7 +6,7 @@ import pytest
 from contracts.profile import CHANGED
 from contracts.streams import IDENTITY, PROFILE, TRACKING
 from services.profile.domain.state import merged, state_of
-from services.profile.folding import Folding
+from services.profile.folding import STATES, Folding
 from services.profile.reading import Reading
 from services.profile.store import ProfileStore
 from shared.checkpoints import MongoCheckpoints
@@ -32,11 +32,12 @@ class World:
         checkpoints.setup()
         self.store = ProfileStore(db, self.keyring)
         self.store.setup()
-        folding = Folding(self.store, self.log, self.keyring)
+        folding = Folding(self.store, self.log, self.keyring, checkpoints)
         self.reading = Reading(self.store, self.log, self.keyring)
+        names = {TRACKING: STATES, IDENTITY: "profile.people"}
         feeds = {TRACKING: folding.fold, IDENTITY: folding.follow}
         self.consumers = {
-            stream: Consumer(f"profile.{stream}", stream, self.log, self.transactor, checkpoints, prepare, lambda: 1)
+            stream: Consumer(names[stream], stream, self.log, self.transactor, checkpoints, prepare, lambda: 1)
             for stream, prepare in feeds.items()
         }
 

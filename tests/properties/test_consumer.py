@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contracts.streams import TRACKING
 from shared.checkpoints import MemoryCheckpoints
 from shared.consumer import Consumer
-from shared.errors import Unavailable
+from shared.errors import CheckpointMoved, Unavailable
 from shared.eventlog import MemoryEventLog, NewEvent, derive_id
 from shared.memory import MemoryTransactor
 
@@ -228,3 +228,90 @@ def test_a_batch_from_which_nothing_follows_moves_on():
     world.settle()
     assert len(seen) == 5
     assert not world.counted
+
+
+class Watch:
+    """A clock that the work moves on."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("shared.consumer.time", self)
+
+    def monotonic(self):
+        return self.now
+
+
+def sizes_of_batches(monkeypatch, cost, events=400):
+    """In the order of the batches, of what costs so many seconds."""
+    world, watch, sizes = World(), Watch(monkeypatch), []
+    for number in range(events):
+        world.log.append(TRACKING, [NewEvent(id=f"e{number}", type="t.v1", source="web", subject="s", time=1)])
+
+    def prepare(events):
+        sizes.append(len(events))
+        watch.now += cost(len(events))
+
+    consumer = Consumer(
+        "slow", TRACKING, world.log, world.transactor, world.checkpoints, prepare, lambda: 7, biggest=64
+    )
+    while consumer.step(PARTITIONS).more:
+        pass
+    return sizes
+
+
+def test_batches_get_smaller_where_events_take_long(monkeypatch):
+    """So that heartbeats get their turn."""
+    assert min(sizes_of_batches(monkeypatch, lambda events: events * 0.1)) < 10
+
+
+def test_batches_stay_large_where_smaller_ones_are_no_quicker(monkeypatch):
+    """A long history that is read again a batch costs the same for one event as for many."""
+    sizes = sizes_of_batches(monkeypatch, lambda events: 8.0)
+    assert min(sizes[:-1]) >= 16 and len(sizes) < 20
+
+
+def test_what_does_not_get_through_is_tried_with_fewer_events():
+    """A transaction that is too long for its deadline, say."""
+    world = World()
+    world.log.append(TRACKING, events_named(range(60)))
+    prepare = world.prepare
+
+    def bounded(events):
+        if len(events) > 2:
+            raise Unavailable("too long")
+        return prepare(events)
+
+    world.instances[0]._prepare = bounded
+    for _ in range(20):
+        with contextlib.suppress(Unavailable):
+            world.instances[0].step(PARTITIONS)
+    assert sum(world.counted.values()) > 0
+    world.instances[0]._prepare = prepare
+    world.settle()
+    assert set(world.counted.values()) == {1}
+
+
+def test_a_retry_that_was_overtaken_is_prepared_again():
+    """A few times; then it may be tried again later, and the event is still parked."""
+    world = World()
+    world.poison = {derive_id(1)}
+    world.log.append(TRACKING, events_named([1]))
+    world.settle()
+    [parked] = world.checkpoints.parked()
+    world.poison = set()
+    prepare, overtaken = world.prepare, [3]
+
+    def late(events):
+        finish = prepare(events)
+
+        def overtaken_first(within):
+            if overtaken[0]:
+                overtaken[0] -= 1
+                raise CheckpointMoved("somebody else was faster")
+            return finish(within)
+
+        return overtaken_first
+
+    world.instances[0]._prepare = late
+    assert world.instances[0].retry(parked)
+    assert world.counted[derive_id(1)] == 1 and not world.checkpoints.parked()
