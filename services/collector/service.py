@@ -54,6 +54,7 @@ class Stores:
         self.raw = RawStore(runtime.db, runtime.keyring, runtime.log)
         self.raw.setup()
         self.activity = ActivityStore(runtime.db)
+        self.activity.setup()
         self.connections = ConnectionStore(runtime.db, runtime.keyring, self.sources)
         self.ringing: set[str] = set()
         appender = Appender(runtime.log, runtime.transactor, runtime.keyring, self.quarantine, self.raw)
@@ -284,6 +285,7 @@ class CollectorService(Service):
         for each in self.store.sources.all():
             if removed := self.store.quarantine.expire(each.id, now - each.quarantine_days * DAY_MS):
                 logger.info("quarantined messages are removed", source=each.id, messages=removed)
+            self.store.activity.expire_violations(each.id, now - each.quarantine_days * DAY_MS)
             if removed := self.store.raw.expire(each.id, now - each.raw_days * DAY_MS):
                 logger.info("requests as received are removed", source=each.id, requests=removed)
             self._alarm(each, self.store.quarantine.since(each.id, now - HOUR_MS))

@@ -107,7 +107,7 @@ class _Tried:
             self._example({"event": identity, "code": then.code, "path": then.place})
         ready = prepared(message, request.shared, self._rules)
         self._uncleaned.update(ready.uncleaned)
-        self._violations.update(ready.violations)
+        self._violations.update(each._replace(special=False) for each in ready.violations)
         if self._rules.cleaning is not None and isinstance(message, Mapping) and len(self._examples) < EXAMPLES:
             for change in changes(message, self._rules.cleaning):
                 if change["raw"] != change["clean"] or change["problem"]:
@@ -124,8 +124,6 @@ class _Tried:
             "set_aside": dict(self._set_aside),
             "newly_set_aside": self._newly,
             "uncleaned": dict(self._uncleaned.most_common(MOST_KINDS)),
-            "violations": [
-                {**each._asdict(), "count": count} for each, count in self._violations.most_common(MOST_KINDS)
-            ],
+            "violations": [{**each.row(), "count": count} for each, count in self._violations.most_common(MOST_KINDS)],
             "examples": self._examples,
         }

@@ -63,7 +63,8 @@ class Cleaned(NamedTuple):
     uncleaned: list[str]
     """Paths of values that could not be read."""
     rejected: str
-    """The path of one for whose sake the message is set aside; else empty."""
+    """The path of one for whose sake the message is set aside, as the rules have it: `traits.*` tells no name that a
+    sender has made up. Else empty."""
 
 
 def cleaning_of(version: int, rule: object) -> Cleaning:
@@ -112,9 +113,9 @@ def cleaned(message: Message, cleaning: Cleaning, note: Callable[[Change], None]
     rejected = ""
     for step in cleaning.steps:
         for place in list(_places(whole, step.path, "")):
-            if problem := _clean_one(place, step, note):
+            if _clean_one(place, step, note):
                 uncleaned.append(place.path)
-                rejected = rejected or (problem if step.otherwise == "reject" else "")
+                rejected = rejected or (".".join(step.path) if step.otherwise == "reject" else "")
     if cleaning.after:
         whole = mended(whole, cleaning.after)
     return Cleaned(whole, uncleaned, rejected)

@@ -9,7 +9,6 @@ What to do with what is not as expected (`mode`): `warn` counts it, `drop` count
 `quarantine` sets the message aside. A plan is learned from messages by genson and checked by jsonschema-rs.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
@@ -21,6 +20,7 @@ import orjson
 from genson import SchemaBuilder
 
 from shared.errors import SamlaError
+from shared.policy import POLICY, Policy
 
 WARN: Final = "warn"
 DROP: Final = "drop"
@@ -39,13 +39,20 @@ Message = dict[str, Any]
 
 
 class Violation(NamedTuple):
-    """Something that is not as the plan says. Says nothing of values."""
+    """Something that is not as the plan says. It names what the plan names and nothing else: a sender may put
+    somebody's name, number or address where a name should be."""
 
     event: str
     path: str
     """Where in the message."""
     rule: str
     """The keyword of JSON Schema: type, required, enum ...; or `unknown_event`."""
+    special: bool = False
+    """Whether its message holds something of a special category: then nothing may lead to whose it was."""
+
+    def row(self) -> dict[str, str]:
+        """As it is shown."""
+        return {"event": self.event, "path": self.path, "rule": self.rule}
 
 
 class Expected(NamedTuple):
@@ -56,6 +63,8 @@ class Expected(NamedTuple):
     schema: Mapping[str, Any]
     validator: Any
     mode: str
+    names: frozenset[str] = frozenset()
+    """Of properties, as far as the schema says them."""
 
 
 class Plan(NamedTuple):
@@ -104,7 +113,7 @@ def _compiled(name: str, part: str, schema: object, mode: str) -> Expected:
     if not isinstance(schema, dict) or _refers(schema):
         raise SamlaError(f"{name}: a JSON Schema is an object, and refers to nothing outside of it")
     try:
-        return Expected(part, schema, _validator(orjson.dumps(schema)), mode)
+        return Expected(part, schema, _validator(orjson.dumps(schema)), mode, frozenset(_names(schema)))
     except ValueError as error:
         raise SamlaError(f"{name}: this is no JSON Schema") from error
 
@@ -125,6 +134,19 @@ def _refers(schema: Any) -> bool:
     return isinstance(schema, list) and any(map(_refers, schema))
 
 
+def _names(schema: Any) -> Iterator[str]:
+    """The names of properties in a schema."""
+    if isinstance(schema, dict):
+        for keyword in ("properties", "dependentRequired", "dependentSchemas"):
+            yield from schema[keyword] if isinstance(schema.get(keyword), dict) else ()
+        required, depends = schema.get("required"), schema.get("dependentRequired")
+        for listed in (required, *(depends.values() if isinstance(depends, dict) else ())):
+            yield from (each for each in listed if isinstance(each, str)) if isinstance(listed, list) else ()
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for each in inner:
+        yield from _names(each)
+
+
 def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise SamlaError(f"{what} is one of {', '.join(allowed)}")
@@ -134,19 +156,19 @@ def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> str:
 # Checking
 
 
-def held_against(message: Message, plan: Plan) -> Checked:
-    """The message by the plan; it is left as it is."""
+def held_against(message: Message, plan: Plan, policy: Policy = POLICY) -> Checked:
+    """The message by the plan; it is left as it is. `policy` says what belongs to a special category."""
     expected, name = _expectation(message, plan)
     if expected is None:
         if name is None or plan.unknown_events == ALLOW:
             return Checked(message, [], None)
-        unknown = Violation(told(name), "event", "unknown_event")
+        unknown = Violation(UNTOLD, "event", "unknown_event", _is_special(message, policy))
         return Checked(message, [unknown], unknown if plan.unknown_events == QUARANTINE else None)
     part = message.get(expected.part)
     value = part if isinstance(part, dict) else {}
     if expected.validator.is_valid(value):
         return Checked(message, [], None)
-    broken = list(_broken(expected, value, str(name)))
+    broken = list(_broken(expected, value, str(name), _is_special(message, policy)))
     violations = [violation for violation, _ in broken]
     if expected.mode == QUARANTINE:
         return Checked(message, violations, violations[0])
@@ -165,21 +187,27 @@ def _expectation(message: Message, plan: Plan) -> tuple[Expected | None, str | N
     return None, None
 
 
-def _broken(expected: Expected, value: Mapping[str, Any], name: str) -> Iterator[tuple[Violation, list[Any]]]:
+def _broken(
+    expected: Expected, value: Mapping[str, Any], name: str, special: bool
+) -> Iterator[tuple[Violation, list[Any]]]:
     for error in islice(expected.validator.iter_errors(value), MOST_VIOLATIONS):
         rule = str(error.schema_path[-1]) if error.schema_path else "false"
         place = list(error.instance_path)
         for path in _paths(error, place, rule):
-            shown = ".".join("*" if isinstance(each, int) else told(str(each)) for each in path)
-            yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule), path
+            shown = ".".join(each if each in expected.names else UNTOLD for each in path)
+            yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule, special), path
 
 
-def told(name: str) -> str:
-    """A name as it may be told: somebody's address may stand where a name should."""
-    return name if _NAME.fullmatch(name) else "*"
+def _is_special(message: Message, policy: Policy) -> bool:
+    event, context = message.get("event"), message.get("context")
+    said = {name: each for name in ("properties", "traits") if isinstance(each := message.get(name), dict)}
+    common = context.get("traits") if isinstance(context, dict) else None
+    traits = {**(common if isinstance(common, dict) else {}), **said.get("traits", {})}
+    return bool(policy.classify(event if isinstance(event, str) else None, said.get("properties", {}), traits))
 
 
-_NAME: Final = re.compile(r"[\w $:/()-]{1,64}")
+UNTOLD: Final = "*"
+"""In place of a name that the plan does not say, and of an item's place in a list."""
 
 
 def _paths(error: Any, place: list[Any], rule: str) -> list[list[Any]]:
