@@ -14,7 +14,7 @@ from services.collector.connections import ConnectionStore
 from services.collector.domain import agreement as agreements
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.mending import checked as checked_rule
-from services.collector.domain.quarantine import Kept
+from services.collector.domain.quarantine import CUT, Kept
 from services.collector.domain.source import Source
 from services.collector.raw import Place, RawStore
 from services.collector.recleaning import Recleaning
@@ -24,7 +24,7 @@ from services.collector.store import DAY_MS, Chosen, QuarantineStore, SourceStor
 from services.collector.trying import Trying
 from services.collector.writer import Appender
 from shared.errors import NotFound, SamlaError
-from shared.keyring import new_id
+from shared.keyring import Identifier, new_id
 from shared.policy import POLICY
 from shared.runtime import Runtime
 from shared.service import Service
@@ -300,15 +300,14 @@ class CollectorService(Service):
 
     @rpc
     def quarantined_of(self, identifiers: list[list[str]]) -> list[str]:
-        """What was sent about somebody and is in quarantine."""
-        return [raw.decode(errors="replace") for _, raw in self.store.quarantine.naming(_values(identifiers))]
+        """What somebody has sent that is in quarantine: messages whose own identifiers, by kind, are theirs."""
+        sources = self.store.sources.by_id()
+        return [each.raw for each in self.store.quarantine.of(_identifiers(identifiers), sources)]
 
     @rpc
     def forget_quarantined(self, identifiers: list[list[str]]) -> int:
-        """Removes what names one of these identifiers; how many entries."""
-        return self.store.quarantine.remove(
-            [identity for identity, _ in self.store.quarantine.naming(_values(identifiers))]
-        )
+        """Removes what is theirs, or names an address or number of theirs; how many entries, see domain.naming."""
+        return self.store.quarantine.forget(_identifiers(identifiers), self.store.sources.by_id())
 
     @rpc
     def received_of(self, subjects: list[str]) -> list[dict[str, Any]]:
@@ -340,6 +339,8 @@ class CollectorService(Service):
 
 def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Kept:
     if rule is not None:
+        if kept.cut:
+            raise SamlaError(f"{CUT.why}: a rule cannot put back what is missing")
         message = kept.message
         if not isinstance(message, dict):
             raise SamlaError("what was sent is no message that a rule could mend: give the whole message")
@@ -353,8 +354,10 @@ def _tested(messages: int) -> int:
     return max(1, min(messages, MOST_TESTED))
 
 
-def _values(identifiers: list[list[str]]) -> set[str]:
-    return {value for _, value in identifiers}
+def _identifiers(given: list[list[str]]) -> set[Identifier]:
+    if not all(isinstance(each, list) and len(each) == 2 and all(isinstance(x, str) for x in each) for each in given):
+        raise SamlaError("identifiers are pairs of texts: [kind, value]")
+    return {(kind, value) for kind, value in given}
 
 
 SERVICE = CollectorService

@@ -1,13 +1,23 @@
 """What the collector keeps beside the log, on a real MongoDB: violations, the quarantine, connections."""
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
 from services.collector.activity import EXAMPLES, MOST_KEPT, Activity, ActivityStore, Broken, Seen
+from services.collector.domain import agreement as agreements
+from services.collector.domain import quarantine as quarantined
+from services.collector.domain.client import Sender
+from services.collector.domain.decode import Batch
+from services.collector.domain.intake import Accepted, take_in
 from services.collector.domain.plan import Violation
 from services.collector.domain.raw import request_id
+from services.collector.replaying import Replaying
+from services.collector.store import Chosen, QuarantineStore, SourceStore
 from shared.keyring import Keyring, new_id
 from shared.keystore import MongoKeyStore
 from shared.mongo import connect
+from shared.policy import POLICY
 
 NOW = 1_767_225_600_000
 DAY = 86_400_000
@@ -100,3 +110,94 @@ def test_violations_end_with_their_retention_and_so_do_their_examples(activity):
     [row] = activity.violations("s")
     assert (row["path"], row["count"], row["examples"]) == ("b", 2, [new])
     assert EXAMPLES > 1
+
+
+# Quarantine
+
+
+@pytest.fixture
+def stores(world):
+    """(sources, quarantine)"""
+    sources = SourceStore(world.db)
+    sources.setup()
+    quarantine = QuarantineStore(world.db, world.keyring)
+    quarantine.setup()
+    return sources, quarantine
+
+
+def put_aside(quarantine, source, *messages, **shared):
+    """What the door does with messages that cannot be taken in."""
+    arrival = source.arrival(NOW, False, Sender(agent="x" * 5_000))
+    intake = take_in(Batch(list(messages), shared), arrival, POLICY, new_id)
+    assert len(intake.set_aside) == len(messages)
+    quarantine.add(source.id, NOW, intake)
+    return intake
+
+
+def test_an_export_or_erasure_of_one_leaves_what_is_anothers(stores):
+    """By kind, with the region of the source; a value that is the same counts for nothing."""
+    sources, quarantine = stores
+    source, _ = sources.create("shop", "first", NOW)
+    source = sources.change(source.id, {"region": "SE"})
+    put_aside(
+        quarantine, source, {"userId": "bob", "properties": {"quantity": 1}}, {"userId": "1"},
+        {"userId": "eve", "traits": {"phone": "070-123 45 67"}}, {"properties": {"note": "see ada@example.org."}},
+    )  # fmt: skip
+
+    def shown(*wanted):
+        return [orjson.loads(each.raw).get("userId") for each in quarantine.of(set(wanted), sources.by_id())]
+
+    assert shown(("user", "1")) == ["1"] and shown(("phone", "+46701234567")) == ["eve"]
+    assert shown(("email", "ada@example.org")) == []
+    assert quarantine.forget({("user", "1")}, sources.by_id()) == 1
+    assert quarantine.forget({("user", "e"), ("email", "ada@example.org")}, sources.by_id()) == 1
+    assert sorted(shown(("user", "bob"), ("user", "eve"))) == ["bob", "eve"]
+
+
+def test_what_a_batch_says_of_all_is_not_kept_with_each_without_bound(world, stores):
+    """A large one is left out and that is marked: such a message is taken in by hand only, by its whole."""
+    sources, quarantine = stores
+    source, _ = sources.create("shop", "first", NOW)
+    wrong = [{"type": "track", "userId": f"u{n}"} for n in range(50)]
+    put_aside(quarantine, source, *wrong, context={"page": "x" * 100_000}, sentAt="2026-01-01T00:00:00Z")
+    put_aside(quarantine, source, {"type": "track", "userId": "small"}, context={"page": "y"})
+    sizes = sorted(len(doc["sealed"]) for doc in world.db["quarantine"].find())
+    assert sizes[-1] < 2_000
+    kept = {orjson.loads(each.kept.raw)["userId"]: each for each in quarantine.page(Chosen(), "", 100)}
+    assert kept["u1"].kept.cut and kept["u1"].kept.shared == {"sentAt": "2026-01-01T00:00:00Z"}
+    assert not kept["small"].kept.cut and kept["small"].kept.shared == {"context": {"page": "y"}}
+
+    def again(of, rule=None):
+        return quarantined.again(kept[of].kept, kept[of].id, NOW, source, rule, POLICY)
+
+    rule = {"set": {"event": "E"}}
+    assert again("u1", rule).code == "cut" and isinstance(again("small", rule), Accepted)
+    quarantine.mend(kept["u1"].id, lambda each: replace(each, mended={"type": "track", "userId": "u1", "event": "E"}))
+    kept["u1"] = quarantine.page(Chosen(ids=(kept["u1"].id,)), "", 1)[0]
+    assert isinstance(again("u1"), Accepted)
+
+
+def test_what_came_under_one_agreement_is_not_replayed_under_another(stores):
+    """Also where that holds, and the first does not any more."""
+    sources, quarantine = stores
+    source, _ = sources.create("hotel", "second", NOW)
+    first, second = (
+        agreements.checked(identity, "second", "The Hotel", ["ads"], ["traits.*"], 0, NOW + DAY)
+        for identity in ("first", "second")
+    )
+    for each in (first, second):
+        sources.agreements.add(each)
+    source = sources.sign(source.id, first)
+    put_aside(quarantine, source, {"type": "track", "userId": "u"})
+    replaying = Replaying(quarantine, sources, Appended(), POLICY, lambda: NOW)
+    rule = {"set": {"event": "E"}}
+    assert replaying.page(Chosen(), rule, "", 10, True)["replayed"] == 1
+    sources.sign(source.id, second)
+    assert replaying.page(Chosen(), rule, "", 10, True)["still"] == {"other_agreement": 1}
+    sources.sign(source.id, first)
+    sources.agreements.end("first", NOW)
+    assert replaying.page(Chosen(), rule, "", 10, True)["still"] == {"no_agreement": 1}
+
+
+class Appended:
+    """Nothing is appended in a dry run."""
