@@ -149,9 +149,9 @@ RPCS: Final[dict[str, str]] = {
     "connections": "() -> [{source, dialect, own, since}], oldest first; own: the dialect is one's own",
     "rules": "(source) -> {cleaning: {version, rule}, plan: {version, rule}, agreement: AgreementRow or None}",
     "rules_of_version": "(source, kind, version) -> rules that were in force once; kind: cleaning or plan",
-    "test_rules": "(source, kind, rule, messages) -> Tested, on the last messages; nothing is changed",
-    "change_rules": "(source, kind, rule, messages, meant) -> Tested with {saved, version}: in force where nothing "
-    "that is taken in now would be set aside, or that is meant",
+    "test_rules": "(source, kind, rule or None, messages) -> Tested, on the last messages; nothing is changed",
+    "change_rules": "(source, kind, rule or None, messages, meant) -> Tested with {saved, version}: in force where "
+    "nothing that is taken in now would be set aside, or that is meant",
     "learn_plan": "(source, messages, mode) -> a plan that the last messages fit; not in force",
     "violations": "(source) -> [{event, path, rule, count, first, last, examples: [request]}], most frequent first",
     "received": "(request) -> {request, source, received, beside, messages: [{event, message}]} or None",

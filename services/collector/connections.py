@@ -12,6 +12,7 @@ from services.collector import dialects
 from services.collector.domain.dialect import Dialect
 from services.collector.domain.source import Source
 from services.collector.store import SourceStore
+from shared.checking import bounded
 from shared.errors import NotFound, SamlaError
 from shared.keyring import Keyring, new_id
 from shared.secrets import SealedSecrets
@@ -46,6 +47,8 @@ class ConnectionStore:
         """The tool may send from now on; {source, dialect, path, secret}. What was there before is no longer good."""
         self._sources.one(source)
         # A dialect of one's own is kept as text: its names hold dots and dollars, which MongoDB reads as its own.
+        if document is not None:
+            bounded(document, "a dialect")
         text = orjson.dumps(document) if document is not None else b""
         dialect = dialects.own(text) if text else dialects.dialect(name)
         if dialect.name != name:

@@ -12,6 +12,7 @@ from contracts.streams import TRACKING
 from services.collector.activity import ActivityStore
 from services.collector.connections import ConnectionStore
 from services.collector.domain import agreement as agreements
+from services.collector.domain import decode
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.mending import checked as checked_rule
 from services.collector.domain.quarantine import CUT, Kept
@@ -23,6 +24,7 @@ from services.collector.rulebook import KINDS, PLAN
 from services.collector.store import DAY_MS, Chosen, QuarantineStore, SourceStore, day_of
 from services.collector.trying import Trying
 from services.collector.writer import Appender
+from shared.checking import bounded
 from shared.errors import NotFound, SamlaError
 from shared.keyring import Identifier, new_id
 from shared.policy import POLICY
@@ -146,15 +148,15 @@ class CollectorService(Service):
         return self.store.sources.rules.version(source, kind, version)
 
     @rpc(expected_exceptions=SamlaError)
-    def test_rules(self, source: str, kind: str, rule: dict[str, Any], messages: int = 1_000) -> dict[str, Any]:
-        """What rules would make of the last messages; nothing is changed."""
+    def test_rules(self, source: str, kind: str, rule: Any, messages: int = 1_000) -> dict[str, Any]:
+        """What rules would make of the last messages; nothing is changed. `rule` None: if there were none."""
         return self.store.trying.test(source, kind, rule, _tested(messages))
 
     @rpc(expected_exceptions=SamlaError)
     def change_rules(
-        self, source: str, kind: str, rule: dict[str, Any], messages: int = 1_000, meant: bool = False
+        self, source: str, kind: str, rule: Any, messages: int = 1_000, meant: bool = False
     ) -> dict[str, Any]:
-        """Tests rules on the last messages and puts them in force, see trying.Trying.change."""
+        """Tests rules on the last messages and puts them in force (None takes them away), see trying.Trying.change."""
         now = self.runtime.clock.now_ms()
         report = self.store.trying.change(source, kind, rule, _tested(messages), meant, now)
         if kind == PLAN and report["saved"]:
@@ -347,6 +349,7 @@ def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Ke
         message = mended(message, rule)
     if not isinstance(message, dict):
         raise SamlaError("a message is a JSON object")
+    bounded(message, "the message", deepest=decode.DEEPEST)
     return replace(kept, mended=message)
 
 

@@ -164,7 +164,7 @@ def source_rules(source: str) -> None:
 @source.command("clean")
 def source_clean(
     source: str,
-    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; {} for none")],
+    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; null for none")],
     messages: Annotated[int, typer.Option(help="of the last ones, on which they are tried before")] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries them.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,
@@ -177,7 +177,7 @@ def source_clean(
 @source.command("plan")
 def source_plan(
     source: str,
-    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; {} for none")],
+    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; null for none")],
     messages: Annotated[int, typer.Option(help="of the last ones, on which it is tried before")] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,

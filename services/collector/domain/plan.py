@@ -19,6 +19,8 @@ import jsonschema_rs
 import orjson
 from genson import SchemaBuilder
 
+from contracts.tracking import LONGEST_NAME
+from shared.checking import bounded, only, told
 from shared.errors import SamlaError
 from shared.policy import POLICY, Policy
 
@@ -28,8 +30,10 @@ QUARANTINE: Final = "quarantine"
 MODES: Final = (WARN, DROP, QUARANTINE)
 ALLOW: Final = "allow"
 UNKNOWN: Final = (ALLOW, WARN, QUARANTINE)
-FIELDS: Final = frozenset({"mode", "unknown_events", "events", "traits"})
+FIELDS: Final = ("mode", "unknown_events", "events", "traits")
 MOST_EVENTS: Final = 2_000
+DEEPEST_LEARNED: Final = 12
+"""Levels of a message that a plan is learned of: a level is up to four of a schema."""
 MOST_VIOLATIONS: Final = 20
 """Of one message that are told apart."""
 IDENTIFY: Final = "identify"
@@ -90,8 +94,10 @@ NO_PLAN: Final = Plan(0, {}, None, ALLOW)
 
 def plan_of(version: int, document: object) -> Plan:
     """The plan, compiled. Raises SamlaError that says what is wrong."""
-    if not isinstance(document, dict) or not set(document) <= FIELDS:
-        raise SamlaError(f"a plan is an object with some of: {', '.join(sorted(FIELDS))}")
+    bounded(document, "a plan")
+    if not isinstance(document, dict):
+        raise SamlaError(f"a plan is an object with some of: {', '.join(FIELDS)}")
+    only(document, FIELDS, "a plan")
     mode = _one_of("mode", document.get("mode", WARN), MODES)
     unknown = _one_of("unknown_events", document.get("unknown_events", ALLOW), UNKNOWN)
     events = document.get("events", {})
@@ -103,10 +109,14 @@ def plan_of(version: int, document: object) -> Plan:
 
 
 def _expected(name: str, each: object, mode: str) -> Expected:
-    if not isinstance(each, dict) or not set(each) <= {"mode", "properties"}:
-        raise SamlaError(f"{name}: an event has properties (a JSON Schema) and may have a mode")
-    own = _one_of(f"{name}: mode", each.get("mode", mode), MODES)
-    return _compiled(name, "properties", each.get("properties", {}), own)
+    place = f"events.{told(name)}"
+    if not 0 < len(name) <= LONGEST_NAME or name != name.strip():
+        raise SamlaError(f"{place}: an event's name has 1 to {LONGEST_NAME} characters, without space around it")
+    if not isinstance(each, dict):
+        raise SamlaError(f"{place}: an event has properties (a JSON Schema) and may have a mode")
+    only(each, ("mode", "properties"), place)
+    own = _one_of(f"{place}: mode", each.get("mode", mode), MODES)
+    return _compiled(place, "properties", each.get("properties", {}), own)
 
 
 def _compiled(name: str, part: str, schema: object, mode: str) -> Expected:
@@ -115,7 +125,13 @@ def _compiled(name: str, part: str, schema: object, mode: str) -> Expected:
     try:
         return Expected(part, schema, _validator(orjson.dumps(schema)), mode, frozenset(_names(schema)))
     except ValueError as error:
-        raise SamlaError(f"{name}: this is no JSON Schema") from error
+        where = ".".join(map(told, getattr(error, "instance_path", ())))
+        raise SamlaError(f"{name}: this is no JSON Schema{f', at {where}' if where else ''}") from error
+
+
+def unusable(version: int) -> Plan:
+    """In place of a plan that is kept and can be used no more: what it would have been asked about is set aside."""
+    return Plan(version, {}, _compiled("traits", "traits", {"not": {}}, QUARANTINE), QUARANTINE)
 
 
 @lru_cache(maxsize=4_096)
@@ -126,12 +142,21 @@ def _validator(schema: bytes) -> Any:
 
 def _refers(schema: Any) -> bool:
     """Whether something outside would have to be fetched."""
-    if isinstance(schema, dict):
-        refers = any(
-            name in ("$ref", "$dynamicRef") and not str(value).startswith("#") for name, value in schema.items()
-        )
-        return refers or any(map(_refers, schema.values()))
-    return isinstance(schema, list) and any(map(_refers, schema))
+    if not isinstance(schema, dict):
+        return isinstance(schema, list) and any(map(_refers, schema))
+    for keyword, value in schema.items():
+        if keyword in ("$ref", "$dynamicRef") and not str(value).startswith("#"):
+            return True
+        named = keyword in NAMING and isinstance(value, dict)
+        if keyword not in VALUES and any(map(_refers, value.values() if named else [value])):
+            return True
+    return False
+
+
+NAMING: Final = ("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions")
+"""Keywords of JSON Schema within which names are the plan's own words."""
+VALUES: Final = ("const", "enum", "default", "examples")
+"""Those within which there is no schema."""
 
 
 def _names(schema: Any) -> Iterator[str]:
@@ -247,7 +272,9 @@ def _has(holder: Any, key: Any) -> bool:
 
 
 def learned(messages: Iterable[Message], mode: str = WARN) -> dict[str, Any]:
-    """A plan that these messages fit: the types that were seen; required is what was always there."""
+    """A plan that these messages fit: the types that were seen; required is what was always there. Raises SamlaError
+    where there is no such mode."""
+    _one_of("mode", mode, MODES)
     events: dict[str, SchemaBuilder] = {}
     traits: SchemaBuilder | None = None
     for message in messages:
@@ -269,7 +296,16 @@ def _builder() -> SchemaBuilder:
 
 
 def _learn(builder: SchemaBuilder, part: object) -> None:
-    builder.add_object(part if isinstance(part, dict) else {})
+    builder.add_object(_shallow(part, DEEPEST_LEARNED) if isinstance(part, dict) else {})
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    """Without what lies so deep that a schema of it would be none that may be put in force."""
+    if isinstance(value, dict):
+        return {name: _shallow(each, levels - 1) for name, each in value.items()} if levels else {}
+    if isinstance(value, list):
+        return [_shallow(each, levels - 1) for each in value] if levels else []
+    return value
 
 
 def _schema(builder: SchemaBuilder) -> dict[str, Any]:
