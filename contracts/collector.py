@@ -154,7 +154,8 @@ RPCS: Final[dict[str, str]] = {
     "nothing that is taken in now would be set aside, or that is meant",
     "learn_plan": "(source, messages, mode) -> a plan that the last messages fit; not in force",
     "violations": "(source) -> [{event, path, rule, count, first, last, examples: [request]}], most frequent first",
-    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]} or None",
+    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]}; NotFound where "
+    "nothing is kept of it",
     "received_size": "(source) -> how many of its requests are kept as they were received",
     "trace": "(event) -> Traced: from a clean event to what was received",
     "reclean": "(source, after, limit, dry) -> Recleaned: a page; go on behind `after`",

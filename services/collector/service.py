@@ -10,11 +10,13 @@ from prometheus_client import Gauge
 
 from contracts.streams import TRACKING
 from services.collector.activity import ActivityStore
+from services.collector.asked import asked, within
 from services.collector.connections import ConnectionStore
 from services.collector.domain import agreement as agreements
 from services.collector.domain import decode
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.mending import checked as checked_rule
+from services.collector.domain.plan import MODES
 from services.collector.domain.quarantine import CUT, Kept
 from services.collector.domain.source import Source
 from services.collector.raw import Place, RawStore
@@ -24,7 +26,7 @@ from services.collector.rulebook import KINDS, PLAN
 from services.collector.store import DAY_MS, Chosen, QuarantineStore, SourceStore, day_of
 from services.collector.trying import Trying
 from services.collector.writer import Appender
-from shared.checking import bounded
+from shared.checking import bounded, told
 from shared.errors import NotFound, SamlaError
 from shared.keyring import Identifier, new_id
 from shared.policy import POLICY
@@ -79,6 +81,7 @@ class CollectorService(Service):
         return Stores(runtime)
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def create_source(self, name: str, party: str = "first") -> dict[str, Any]:
         """A new source; its write key is told this once."""
         made, key = self.store.sources.create(name, party, self.runtime.clock.now_ms())
@@ -95,20 +98,23 @@ class CollectorService(Service):
         ]
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def disable_source(self, source: str) -> dict[str, Any]:
         """The source is refused from now on (the edge looks every few seconds)."""
         return self.store.sources.change(source, {"enabled": False}).row()
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def change_source(self, source: str, changes: dict[str, Any]) -> dict[str, Any]:
         """Changes what is done with what a source sends, see domain.source.checked."""
         return self.store.sources.change(source, changes).row()
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def rotate_key(self, source: str, overlap_hours: float = 24) -> dict[str, Any]:
         """A new write key, told this once; the old ones are good for some hours more."""
         if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
-            raise SamlaError(f"keys may overlap for 0 to {MOST_OVERLAP_HOURS} hours")
+            raise SamlaError(f"overlap_hours: keys may overlap for 0 to {MOST_OVERLAP_HOURS} hours")
         now = self.runtime.clock.now_ms()
         until = now + int(overlap_hours * 3_600_000)
         return {"source": source, "write_key": self.store.sources.rotate(source, now, until), "old_until": until}
@@ -116,6 +122,7 @@ class CollectorService(Service):
     # Tools that send webhooks
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def connect_source(
         self, source: str, dialect: str, secret: str = "", document: dict[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -123,6 +130,7 @@ class CollectorService(Service):
         return self.store.connections.connect(source, dialect, secret, document, self.runtime.clock.now_ms())
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def disconnect_source(self, source: str, dialect: str) -> None:
         """The tool's webhooks are refused from now on (the edge looks every few seconds)."""
         self.store.connections.disconnect(source, dialect)
@@ -135,6 +143,7 @@ class CollectorService(Service):
     # What a source's owner decides about its messages
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def rules(self, source: str) -> dict[str, Any]:
         """A source's rules in force: cleaning and plan with their versions, and its agreement."""
         found = self.store.sources.one(source)
@@ -143,16 +152,21 @@ class CollectorService(Service):
         return {**shown, "agreement": found.rules.agreement.row() if found.rules.agreement else None}
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def rules_of_version(self, source: str, kind: str, version: int) -> dict[str, Any]:
         """Rules that were in force once."""
+        if kind not in KINDS:
+            raise SamlaError(f"rules are {' or '.join(KINDS)}")
         return self.store.sources.rules.version(source, kind, version)
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def test_rules(self, source: str, kind: str, rule: Any, messages: int = 1_000) -> dict[str, Any]:
         """What rules would make of the last messages; nothing is changed. `rule` None: if there were none."""
         return self.store.trying.test(source, kind, rule, _tested(messages))
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def change_rules(
         self, source: str, kind: str, rule: Any, messages: int = 1_000, meant: bool = False
     ) -> dict[str, Any]:
@@ -164,42 +178,52 @@ class CollectorService(Service):
         return report
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def learn_plan(self, source: str, messages: int = 1_000, mode: str = "warn") -> dict[str, Any]:
         """A plan that the last messages fit; it is not put in force."""
+        if mode not in MODES:
+            raise SamlaError(f"mode is one of {', '.join(MODES)}")
         return self.store.trying.learn(source, _tested(messages), mode)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def violations(self, source: str) -> list[dict[str, Any]]:
         """What was not as the source's plan says: by event, path and rule, with requests as examples."""
         return self.store.activity.violations(source)
 
-    @rpc
-    def received(self, request: str) -> dict[str, Any] | None:
-        """A request as it was received, by its correlation id; None where it is not kept (any more)."""
-        return self.store.recleaning.received(request)
+    @rpc(expected_exceptions=SamlaError)
+    @asked
+    def received(self, request: str) -> dict[str, Any]:
+        """A request as it was received, by its correlation id. Raises NotFound where it is not kept (any more)."""
+        found = self.store.recleaning.received(request)
+        if found is None:
+            raise NotFound(f"nothing is kept of request {told(request)}: too old, erased, or no such correlation id")
+        return found
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def trace(self, event: str) -> dict[str, Any]:
         """From a clean event to what was received."""
         return self.store.recleaning.trace(event)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def received_size(self, source: str) -> int:
         """How many requests of a source are kept as they were received."""
         return self.store.raw.count(source)
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def reclean(
         self, source: str, after: list[Any] | None = None, limit: int = 1_000, dry: bool = False
     ) -> dict[str, Any]:
         """Uses the cleaning rules of now on a page of older messages: appends corrections."""
-        at, document = after or (0, "")
-        place = Place(int(at), str(document))
-        return self.store.recleaning.page(source, place, max(1, min(limit, MOST_ROWS)), dry)
+        return self.store.recleaning.page(source, _place(after or [0, ""]), _page(limit), dry)
 
     # Agreements
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def create_agreement(
         self, party: str, partner: str, purposes: list[str], fields: list[str], since: int, until: int
     ) -> dict[str, Any]:
@@ -215,6 +239,7 @@ class CollectorService(Service):
         return [each.row() for each in self.store.sources.agreements.all().values()]
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def sign_agreement(self, source: str, agreement: str) -> dict[str, Any]:
         """The source sends under this agreement from now on."""
         found = self.store.sources.agreements.all().get(agreement)
@@ -223,6 +248,7 @@ class CollectorService(Service):
         return self.store.sources.sign(source, found).row()
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def end_agreement(self, agreement: str) -> dict[str, Any]:
         """It holds no longer: its sources are refused from now on."""
         return self.store.sources.agreements.end(agreement, self.runtime.clock.now_ms()).row()
@@ -234,19 +260,22 @@ class CollectorService(Service):
         """How many messages are quarantined, by source and reason."""
         return self.store.quarantine.counts()
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def quarantine_list(
         self, source: str | None = None, reason: str | None = None, limit: int = 50
     ) -> list[dict[str, Any]]:
         """Quarantined messages, latest first."""
-        return self.store.quarantine.latest(source, reason, max(1, min(limit, MOST_ROWS)))
+        return self.store.quarantine.latest(source, reason, _page(limit))
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def quarantine_show(self, identity: str) -> dict[str, Any]:
         """One quarantined message with what was sent."""
         return self.store.quarantine.show(identity)
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def quarantine_mend(
         self, identity: str, message: dict[str, Any] | None = None, rule: dict[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -258,6 +287,7 @@ class CollectorService(Service):
         return self.store.quarantine.show(identity)
 
     @rpc(expected_exceptions=SamlaError)
+    @asked
     def quarantine_replay(
         self,
         source: str | None = None,
@@ -271,9 +301,10 @@ class CollectorService(Service):
         """Takes quarantined messages in again: a page of them, see contracts."""
         wanted = checked_rule(rule) if rule is not None else None
         chosen = Chosen(source, reason, tuple(ids or ()))
-        return self.store.replaying.page(chosen, wanted, after, max(1, min(limit, MOST_ROWS)), dry)
+        return self.store.replaying.page(chosen, wanted, after, _page(limit), dry)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def quarantine_size(
         self, source: str | None = None, reason: str | None = None, ids: list[str] | None = None
     ) -> int:
@@ -300,28 +331,34 @@ class CollectorService(Service):
         (self.store.ringing.add if rings else self.store.ringing.discard)(source.id)
         ALARM.labels(source.id).set(rings)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def quarantined_of(self, identifiers: list[list[str]]) -> list[str]:
         """What somebody has sent that is in quarantine: messages whose own identifiers, by kind, are theirs."""
-        sources = self.store.sources.by_id()
-        return [each.raw for each in self.store.quarantine.of(_identifiers(identifiers), sources)]
+        wanted = _identifiers(identifiers)
+        return [each.raw for each in self.store.quarantine.of(wanted, self.store.sources.by_id())]
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def forget_quarantined(self, identifiers: list[list[str]]) -> int:
         """Removes what is theirs, or names an address or number of theirs; how many entries, see domain.naming."""
-        return self.store.quarantine.forget(_identifiers(identifiers), self.store.sources.by_id())
+        wanted = _identifiers(identifiers)
+        return self.store.quarantine.forget(wanted, self.store.sources.by_id())
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def received_of(self, subjects: list[str]) -> list[dict[str, Any]]:
         """Messages of somebody as they were received."""
         return self.store.raw.of_subjects(subjects)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def forget_received(self, subjects: list[str]) -> int:
         """Removes messages of these subjects from what was received; how many."""
         return self.store.raw.forget(subjects)
 
-    @rpc
+    @rpc(expected_exceptions=SamlaError)
+    @asked
     def unused_days(self, holders: list[str]) -> list[str]:
         """Those of the keys of a source and day under which nothing is left; their days have long been over."""
         before = self.runtime.clock.now_ms() - SETTLED_MS
@@ -354,7 +391,18 @@ def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Ke
 
 
 def _tested(messages: int) -> int:
-    return max(1, min(messages, MOST_TESTED))
+    return within("messages", messages, MOST_TESTED)
+
+
+def _page(limit: int) -> int:
+    return within("limit", limit, MOST_ROWS)
+
+
+def _place(after: list[Any]) -> Place:
+    at, document = after if len(after) == 2 else (None, None)
+    if not isinstance(at, int) or isinstance(at, bool) or not isinstance(document, str):
+        raise SamlaError("after is what the page before has given: [ms since 1970, id]")
+    return Place(within("after", at, 2**63 - 1, 0), document)
 
 
 def _identifiers(given: list[list[str]]) -> set[Identifier]:
