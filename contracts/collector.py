@@ -143,10 +143,11 @@ RPCS: Final[dict[str, str]] = {
     "disable_source": "(source) -> SourceRow",
     "change_source": "(source, {enabled?, ip?, rate? ...}) -> SourceRow; see services/collector/domain/source.py",
     "rotate_key": "(source, overlap_hours) -> {source, write_key, old_until}; the old keys are good until then",
-    "connect_source": "(source, dialect, secret?, document?) -> {source, dialect, path, secret}: a tool may send its "
-    "webhooks to the path; without a secret one is made; document: a dialect of one's own",
+    "connect_source": "(source, dialect, secret?, document?, overlap_hours?) -> {source, dialect, path, secret, "
+    "old_until}: a tool may send its webhooks to the path; without a secret one is made; document: a dialect of one's "
+    "own; the secrets before are good until old_until, None where there are none",
     "disconnect_source": "(source, dialect) -> None; the tool is refused from now on",
-    "connections": "() -> [{source, dialect, own, since}], oldest first; own: the dialect is one's own",
+    "connections": "() -> [{source, dialect, own, since, old_until}], oldest first; own: the dialect is one's own",
     "rules": "(source) -> {cleaning: {version, rule}, plan: {version, rule}, agreement: AgreementRow or None}",
     "rules_of_version": "(source, kind, version) -> rules that were in force once; kind: cleaning or plan",
     "test_rules": "(source, kind, rule or None, messages) -> Tested, on the last messages; nothing is changed",

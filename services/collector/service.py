@@ -113,10 +113,8 @@ class CollectorService(Service):
     @asked
     def rotate_key(self, source: str, overlap_hours: float = 24) -> dict[str, Any]:
         """A new write key, told this once; the old ones are good for some hours more."""
-        if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
-            raise SamlaError(f"overlap_hours: keys may overlap for 0 to {MOST_OVERLAP_HOURS} hours")
         now = self.runtime.clock.now_ms()
-        until = now + int(overlap_hours * 3_600_000)
+        until = now + _overlap_ms(overlap_hours)
         return {"source": source, "write_key": self.store.sources.rotate(source, now, until), "old_until": until}
 
     # Tools that send webhooks
@@ -124,10 +122,17 @@ class CollectorService(Service):
     @rpc(expected_exceptions=SamlaError)
     @asked
     def connect_source(
-        self, source: str, dialect: str, secret: str = "", document: dict[str, Any] | None = None
+        self,
+        source: str,
+        dialect: str,
+        secret: str = "",
+        document: dict[str, Any] | None = None,
+        overlap_hours: float = 24,
     ) -> dict[str, Any]:
-        """A tool may send webhooks for the source; `document`: a dialect of one's own, see domain.dialect."""
-        return self.store.connections.connect(source, dialect, secret, document, self.runtime.clock.now_ms())
+        """A tool may send webhooks for the source; `document`: a dialect of one's own, see domain.dialect. A secret
+        that was there before is good for some hours more."""
+        now, overlap = self.runtime.clock.now_ms(), _overlap_ms(overlap_hours)
+        return self.store.connections.connect(source, dialect, secret, document, now, overlap)
 
     @rpc(expected_exceptions=SamlaError)
     @asked
@@ -313,8 +318,9 @@ class CollectorService(Service):
 
     @ticker("collector.quarantine", seconds=30)
     def look_after_what_is_kept(self) -> None:
-        """Removes what is too old; tells of sources that send too much that cannot be taken in."""
+        """Removes what is too old, secrets too; tells of sources that send too much that cannot be taken in."""
         now = self.runtime.clock.now_ms()
+        self.store.connections.expire(now)
         for each in self.store.sources.all():
             if removed := self.store.quarantine.expire(each.id, now - each.quarantine_days * DAY_MS):
                 logger.info("quarantined messages are removed", source=each.id, messages=removed)
@@ -388,6 +394,12 @@ def _mended(kept: Kept, message: dict[str, Any] | None, rule: Rule | None) -> Ke
         raise SamlaError("a message is a JSON object")
     bounded(message, "the message", deepest=decode.DEEPEST)
     return replace(kept, mended=message)
+
+
+def _overlap_ms(hours: float) -> int:
+    if not 0 <= hours <= MOST_OVERLAP_HOURS:
+        raise SamlaError(f"overlap_hours: old and new may overlap for 0 to {MOST_OVERLAP_HOURS} hours")
+    return int(hours * HOUR_MS)
 
 
 def _tested(messages: int) -> int:

@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.collector.activity import EXAMPLES, MOST_KEPT, Activity, ActivityStore, Broken, Seen
+from services.collector.connections import ConnectionStore
 from services.collector.domain import agreement as agreements
 from services.collector.domain import quarantine as quarantined
 from services.collector.domain.client import Sender
@@ -201,3 +202,54 @@ def test_what_came_under_one_agreement_is_not_replayed_under_another(stores):
 
 class Appended:
     """Nothing is appended in a dry run."""
+
+
+# Connections
+
+
+@pytest.fixture
+def connections(world, stores):
+    sources, _ = stores
+    made = ConnectionStore(world.db, world.keyring, sources)
+    return made, sources.create("shop", "first", NOW)[0].id
+
+
+HOUR = 3_600_000
+ONE, TWO, THREE = "first secret", "second secret", "third secret"
+
+
+def test_a_secret_that_is_replaced_is_good_for_a_while_more(connections):
+    """As a write key that is rotated; never for longer than it was said to be; the newest goes first."""
+    store, source = connections
+    assert store.connect(source, "stripe", ONE, None, NOW)["old_until"] is None
+    assert store.connect(source, "stripe", TWO, None, NOW, 2 * HOUR)["old_until"] == NOW + 2 * HOUR
+    found = store.find(source, "stripe")
+    assert found.good(NOW) == [TWO, ONE] and found.good(NOW + 2 * HOUR) == [TWO]
+    store.connect(source, "stripe", THREE, None, NOW + HOUR, 5 * HOUR)
+    found = store.find(source, "stripe")
+    assert found.good(NOW + HOUR) == [THREE, TWO, ONE] and found.good(NOW + 3 * HOUR) == [THREE, TWO]
+    assert found.good(NOW + 6 * HOUR) == [THREE]
+    [row] = store.all()
+    assert row["old_until"] == NOW + 6 * HOUR and set(row) == {"source", "dialect", "own", "since", "old_until"}
+
+
+def test_without_an_overlap_the_old_secrets_end_at_once(world, connections):
+    """All of them, and their keys with them; so they do where the tool is disconnected."""
+    store, source = connections
+    store.connect(source, "stripe", ONE, None, NOW)
+    store.connect(source, "stripe", TWO, None, NOW, HOUR)
+    assert len(world.keyring.holders("connection:")) == 2
+    store.connect(source, "stripe", THREE, None, NOW, 0)
+    assert store.find(source, "stripe").good(NOW) == [THREE]
+    assert len(world.keyring.holders("connection:")) == 1
+    store.connect(source, "stripe", ONE, None, NOW, HOUR)
+    store.disconnect(source, "stripe")
+    assert store.find(source, "stripe") is None and world.keyring.holders("connection:") == []
+
+
+def test_secrets_whose_time_is_over_are_destroyed(world, connections):
+    store, source = connections
+    store.connect(source, "stripe", ONE, None, NOW)
+    store.connect(source, "stripe", TWO, None, NOW, HOUR)
+    assert store.expire(NOW) == 0 and store.expire(NOW + HOUR) == 1 and store.expire(NOW + HOUR) == 0
+    assert store.find(source, "stripe").good(NOW) == [TWO] and len(world.keyring.holders("connection:")) == 1
