@@ -141,7 +141,11 @@ class Rule(Schema):
 class NewRule(Schema):
     """Rules, to be tried on the last messages."""
 
-    rule = fields.Dict(required=True, metadata={"description": "cleaning rules, or a tracking plan"})
+    rule = fields.Dict(
+        required=True,
+        allow_none=True,
+        metadata={"description": "cleaning rules, or a tracking plan; null takes them away"},
+    )
     messages = _whole(1, 20_000, "the last of them, on which it is tried", load_default=1_000, strict=True)
 
 

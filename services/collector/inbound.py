@@ -78,9 +78,9 @@ class Inbound:
         connection = await self._connection(scope["path"])
         if isinstance(connection, Refused):
             return connection
-        source, dialect, secret = connection
+        source, dialect = connection.source, connection.dialect
         webhook = webhook_of(scope, raw)
-        if not is_signed(webhook, dialect.scheme, secret, received // 1000):
+        if not any(is_signed(webhook, dialect.scheme, each, received // 1000) for each in connection.good(received)):
             return self._refused(source, dialect, received, _UNSIGNED)
         if scope["method"] == "GET":
             return Heard({"success": True}) if dialect.probe else Refused(405, "method_not_allowed", "use POST")

@@ -16,7 +16,7 @@ from services.collector.domain.rules import Prepared, Rules, prepared
 from services.collector.domain.source import Source
 from services.collector.raw import Entry, RawStore
 from services.collector.recleaning import changes
-from services.collector.rulebook import CLEANING, KINDS, PLAN
+from services.collector.rulebook import CLEANING, KINDS
 from services.collector.store import SourceStore
 from shared.errors import SamlaError
 from shared.policy import Policy
@@ -33,14 +33,14 @@ class Trying:
         self._sources = sources
         self._policy = policy
 
-    def change(self, source: str, kind: str, rule: object, messages: int, meant: bool, now: int) -> dict[str, Any]:
+    def change(self, source: str, kind: str, rule: Any, messages: int, meant: bool, now: int) -> dict[str, Any]:
         """Puts rules in force, unless they would set aside more than those of now do and that is not `meant`. A
         report as of `test`, with the version that is in force then and whether it is the new one."""
         report = self.test(source, kind, rule, messages)
         saved = meant or not report["newly_set_aside"]
         version, _ = self._sources.rules.latest(source, kind)
         if saved:
-            version = self._sources.rules.add(source, kind, dict(rule) if isinstance(rule, dict) else {}, now)
+            version = self._sources.rules.add(source, kind, rule or {}, now)
         return {**report, "saved": saved, "version": version}
 
     def learn(self, source: str, messages: int, mode: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Trying:
     def test(self, source: str, kind: str, rule: object, messages: int) -> dict[str, Any]:
         """What rules would make of the last messages, without putting them in force."""
         at = self._sources.one(source)
-        rules = _with(at.rules, kind, rule)
+        rules = changed(at.rules, kind, rule)
         tried = _Tried(rules)
         for entry, number in self._raw.latest(source, messages):
             request = entry.request
@@ -70,13 +70,15 @@ class Trying:
         return tried.report()
 
 
-def _with(rules: Rules, kind: str, rule: object) -> Rules:
-    """The rules with one kind of them changed; an empty rule takes it away. Raises SamlaError."""
+def changed(rules: Rules, kind: str, rule: object) -> Rules:
+    """The rules with one kind of them changed; None takes it away. Raises SamlaError."""
+    if kind not in KINDS:
+        raise SamlaError(f"rules are {' or '.join(KINDS)}")
+    if rule is not None and (not isinstance(rule, dict) or not rule):
+        raise SamlaError(f"{kind}: rules are an object that says something; null takes them away")
     if kind == CLEANING:
-        return rules._replace(cleaning=cleaning_of(0, rule) if rule else None)
-    if kind == PLAN:
-        return rules._replace(plan=plan_of(0, rule) if rule else None)
-    raise SamlaError(f"rules are {' or '.join(KINDS)}")
+        return rules._replace(cleaning=None if rule is None else cleaning_of(0, rule))
+    return rules._replace(plan=None if rule is None else plan_of(0, rule))
 
 
 class _Tried:
@@ -107,7 +109,7 @@ class _Tried:
             self._example({"event": identity, "code": then.code, "path": then.place})
         ready = prepared(message, request.shared, self._rules)
         self._uncleaned.update(ready.uncleaned)
-        self._violations.update(ready.violations)
+        self._violations.update(each._replace(special=False) for each in ready.violations)
         if self._rules.cleaning is not None and isinstance(message, Mapping) and len(self._examples) < EXAMPLES:
             for change in changes(message, self._rules.cleaning):
                 if change["raw"] != change["clean"] or change["problem"]:
@@ -124,8 +126,6 @@ class _Tried:
             "set_aside": dict(self._set_aside),
             "newly_set_aside": self._newly,
             "uncleaned": dict(self._uncleaned.most_common(MOST_KINDS)),
-            "violations": [
-                {**each._asdict(), "count": count} for each, count in self._violations.most_common(MOST_KINDS)
-            ],
+            "violations": [{**each.row(), "count": count} for each, count in self._violations.most_common(MOST_KINDS)],
             "examples": self._examples,
         }

@@ -131,6 +131,7 @@ def source_connect(
     dialect: Annotated[str, typer.Argument(help="shopify, stripe, mailchimp, typeform, or the name of --own")],
     secret: Annotated[str, typer.Option(help="That the tool signs with, or @FILE; one is made where left out.")] = "",
     own: Annotated[str, typer.Option(help="A dialect of your own: JSON, or @FILE; see docs/inbound.md")] = "",
+    overlap_hours: Annotated[float, typer.Option(help="how long a secret that was there before is good")] = 24,
     as_json: AsJson = False,
 ) -> None:
     """Takes a tool's webhooks for the source; prints the address to give to the tool."""
@@ -138,7 +139,8 @@ def source_connect(
         given = Path(secret[1:]).read_text().strip() if secret.startswith("@") else secret
     except OSError as error:
         raise typer.BadParameter(f"cannot read {secret[1:]}: {error.strerror}") from error
-    made = ask("collector", "connect_source", source, dialect, given, _json_argument(own) if own else None)
+    document = _json_argument(own) if own else None
+    made = ask("collector", "connect_source", source, dialect, given, document, overlap_hours)
     shown = {"source": source, "dialect": dialect, "url": Settings.from_env().collector_url.rstrip("/") + made["path"]}
     show.record(shown if given else {**shown, "secret": made["secret"]}, as_json)
 
@@ -164,7 +166,7 @@ def source_rules(source: str) -> None:
 @source.command("clean")
 def source_clean(
     source: str,
-    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; {} for none")],
+    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; null for none")],
     messages: Annotated[int, typer.Option(help="of the last ones, on which they are tried before")] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries them.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,
@@ -177,7 +179,7 @@ def source_clean(
 @source.command("plan")
 def source_plan(
     source: str,
-    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; {} for none")],
+    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; null for none")],
     messages: Annotated[int, typer.Option(help="of the last ones, on which it is tried before")] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,

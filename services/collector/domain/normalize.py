@@ -14,7 +14,6 @@ from shared.shape import Problem, is_nobodys, milliseconds, preferences_of, shap
 
 NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """A page or screen call is an event too; its own name stays in the properties."""
-LONGEST_BOT: Final = 60
 BOT: Final = "bot"
 """The code of what is set aside for its sender's sake: nothing is wrong with the message."""
 
@@ -70,7 +69,8 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
 def _bot(agent: Agent | None, sender: Sender) -> Rejected | None:
     if agent is None or not agent.bot or sender.bots == "keep":
         return None
-    return Rejected(BOT, "context.userAgent", f"sent by a bot ({agent.bot[:LONGEST_BOT]})")
+    # Which one stands in the sender's own words only, and those are sealed.
+    return Rejected(BOT, "context.userAgent", "sent by a bot")
 
 
 def _body(

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from services.collector.domain.agreement import Agreement, within
 from services.collector.domain.cleaning import Cleaning, cleaned
-from services.collector.domain.plan import Plan, Violation, held_against, told
+from services.collector.domain.plan import Plan, Violation, held_against
 
 Message = dict[str, Any]
 
@@ -55,9 +55,7 @@ def prepared(message: Any, shared: Mapping[str, Any], rules: Rules) -> Prepared:
         message, uncleaned, bad = cleaned(_whole(message, shared), rules.cleaning)
         if bad:
             why = "the source's cleaning rules cannot read this value"
-            names = bad.split(".")
-            place = bad if names == [told(each) for each in names] else f"{names[0]}.*"
-            return Prepared(message, received, uncleaned, refused, [], Rejected("not_clean", place, why))
+            return Prepared(message, received, uncleaned, refused, [], Rejected("not_clean", bad, why))
     violations: list[Violation] = []
     if rules.plan is not None:
         message, violations, broken = held_against(message, rules.plan)

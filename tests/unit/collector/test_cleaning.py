@@ -148,4 +148,6 @@ def test_the_place_of_what_is_set_aside_tells_no_name_that_may_be_somebodys():
     rules = Rules(cleaning=cleaning_of(1, {"clean": {"traits.*": {"steps": "email", "else": "reject"}}}))
     found = prepared({"type": "identify", "traits": {"ada@example.org": "x"}}, {}, rules)
     assert found.rejected is not None and found.rejected.place == "traits.*"
-    assert prepared({"traits": {"mail": "x"}}, {}, rules).rejected.place == "traits.mail"
+    assert prepared({"traits": {"19121212-1212": "x"}}, {}, rules).rejected.place == "traits.*"
+    named = Rules(cleaning=cleaning_of(1, {"clean": {"traits.mail": {"steps": "email", "else": "reject"}}}))
+    assert prepared({"traits": {"mail": "x"}}, {}, named).rejected.place == "traits.mail"

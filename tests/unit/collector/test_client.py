@@ -39,6 +39,8 @@ def body(sender, **context):
 def test_bots_are_set_apart_unless_the_source_keeps_them():
     found = body(Sender(), userAgent=GOOGLE)
     assert isinstance(found, Rejected) and found.code == "bot" and found.place == "context.userAgent"
+    # Its reason stands in clear: it quotes nothing of what the sender said.
+    assert all(word not in body(Sender(), userAgent="ada-lovelace-bot/1").why for word in ("ada", "lovelace"))
     assert body(Sender(bots="keep"), userAgent=GOOGLE)["client"]["bot"]
     assert "client" not in body(Sender())
 
