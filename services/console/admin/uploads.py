@@ -12,8 +12,8 @@ from starlette.requests import Request
 
 from services.console.admin.answers import Refused
 from services.console.admin.imports import Importer, Job, described, now_ms
-from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mappings_of
+from services.console.importing.opening import open_file
 from services.console.importing.proposal import proposed
 from services.console.importing.trying import trial
 from shared.config import Settings
@@ -133,11 +133,12 @@ def _mapping(text: str | None) -> Any:
 def _tried(path: Path, query: dict[str, Any], wanted: Any) -> dict[str, Any]:
     """What would come of the file. Raises SamlaError."""
     try:
-        rows = rows_of(path, dialect_of(path, query["encoding"], query["separator"]))
+        mappings = mappings_of(wanted) if wanted is not None else ()
+        file = open_file(path, query["encoding"], query["separator"], mappings)
         if wanted is None:
-            sample = [row for row, _ in itertools.islice(rows, SAMPLE)]
-            return {"mapping": proposed(list(dict.fromkeys(name for row in sample for name in row)), sample)}
-        return trial(mappings_of(wanted), itertools.islice(rows, TRIED))._asdict()
+            return {"mapping": proposed(file.columns, [row for row, _ in itertools.islice(file.rows, SAMPLE)])}
+        found = trial(mappings, itertools.islice(file.rows, TRIED))
+        return {**found._asdict(), "notes": [*file.notes, *filter(None, [file.wrong])]}
     except SamlaError:
         raise
     except Exception as error:
