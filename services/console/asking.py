@@ -4,6 +4,8 @@ from typing import Any
 
 from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
 
+from services.console.admin.services import LOST, Broken, raised
+from services.console.given import check_sendable
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
 from shared.eventlog import MongoEventLog
@@ -13,6 +15,7 @@ from shared.rpc import rpc_cluster
 
 def ask(service: str, method: str, *arguments: Any, timeout: float = 20, **named: Any) -> Any:
     """The answer of a service's RPC. Raises SamlaError with one line that says what to do."""
+    check_sendable([*arguments, *named.values()])
     settings = Settings.from_env()
     try:
         with rpc_cluster(settings, timeout=timeout) as services:
@@ -20,9 +23,16 @@ def ask(service: str, method: str, *arguments: Any, timeout: float = 20, **named
     except (UnknownService, RpcTimeout) as error:
         raise Unavailable(f"{service} does not answer ({type(error).__name__}): is it up? See `make status`") from error
     except RemoteError as error:
-        raise SamlaError(f"{service}: {error.value}") from error
-    except OSError as error:
+        raise _said(service, raised(service, error)) from error
+    except LOST as error:
         raise Unavailable("RabbitMQ does not answer: is the suite up? See `make status`") from error
+
+
+def _said(service: str, error: Exception) -> SamlaError:
+    """An error of ours, with who says it; of a mistake within, its type alone: its text may quote a person."""
+    if isinstance(error, Broken):
+        return SamlaError(f"{service} failed within ({error.kind}): its log says more")
+    return type(error)(f"{service}: {error}") if isinstance(error, SamlaError) else SamlaError(str(error))
 
 
 def profile_of(who: str) -> str:

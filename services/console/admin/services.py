@@ -55,7 +55,7 @@ class Services:
             except (UnknownService, RpcTimeout) as error:
                 raise Unavailable(f"{service} does not answer: see `make status`") from error
             except RemoteError as error:
-                raise _raised(service, error) from error
+                raise raised(service, error) from error
 
     def reach(self) -> None:
         """Raises Unavailable where the broker cannot be reached."""
@@ -130,7 +130,7 @@ class _Connection:
             self._proxy.stop()
 
 
-def _raised(service: str, error: RemoteError) -> Exception:
+def raised(service: str, error: RemoteError) -> Exception:
     """An error of ours as it was raised; one of MongoDB's says that it is away; any other is a mistake."""
     kind = getattr(errors, str(error.exc_type), None)
     if error.exc_type == "SubjectsFenced":
