@@ -1,5 +1,7 @@
 """Asking the services over RPC, with errors that a person can act on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
@@ -16,10 +18,16 @@ from shared.rpc import rpc_cluster
 def ask(service: str, method: str, *arguments: Any, timeout: float = 20, **named: Any) -> Any:
     """The answer of a service's RPC. Raises SamlaError with one line that says what to do."""
     check_sendable([*arguments, *named.values()])
-    settings = Settings.from_env()
+    with asked(service, timeout) as services:
+        return getattr(services[service], method)(*arguments, **named)
+
+
+@contextmanager
+def asked(service: str, timeout: float = 20) -> Iterator[Any]:
+    """The services, one of which is to be asked: what goes wrong with it is a SamlaError of one line."""
     try:
-        with rpc_cluster(settings, timeout=timeout) as services:
-            return getattr(services[service], method)(*arguments, **named)
+        with rpc_cluster(Settings.from_env(), timeout=timeout) as services:
+            yield services
     except (UnknownService, RpcTimeout) as error:
         raise Unavailable(f"{service} does not answer ({type(error).__name__}): is it up? See `make status`") from error
     except RemoteError as error:

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from contracts.admin import PLAN_MODES
 from contracts.streams import STREAMS
 from services.console import show
-from services.console.asking import ask, open_log, profile_of
+from services.console.asking import ask, asked, open_log, profile_of
 from services.console.given import LARGEST, Limit, json_of, text_of
 from services.console.importing.mapping import Mapping_, mapped, mappings_of
 from services.console.importing.opening import Opening, open_file
@@ -38,7 +38,6 @@ from services.console.importing.trying import trial
 from services.console.progress import behind
 from shared.config import Settings
 from shared.errors import NotFound, SamlaError
-from shared.rpc import rpc_cluster
 
 Mode = StrEnum("Mode", PLAN_MODES)  # type: ignore[misc]
 WARN: Final = Mode("warn")
@@ -671,7 +670,7 @@ def log_heads(as_json: AsJson = False) -> None:
 @log.command("lag")
 def log_lag(as_json: AsJson = False) -> None:
     """How many events each subscription is behind."""
-    with rpc_cluster(Settings.from_env()) as services:
+    with asked("a service") as services:
         lags = behind(services, open_log())
     show.table(
         [{"subscription": name, "behind": lag} for name, lag in lags.items()], ["subscription", "behind"], as_json

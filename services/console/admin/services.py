@@ -30,6 +30,10 @@ ASK_SECONDS: Final = 20.0
 LOST: Final = (OSError, AMQPError, KombuError, RuntimeError)
 
 
+OTHERS: Final[Mapping[str, type[SamlaError]]] = {"SubjectsFenced": errors.Conflict, "BeingErased": Unavailable}
+"""Errors of ours that are made otherwise, or are a service's own -> what they are to who asks."""
+
+
 class Broken(Exception):
     """A service failed within: a mistake of ours. Only the error's type is known; its text may quote a person."""
 
@@ -132,9 +136,7 @@ class _Connection:
 
 def raised(service: str, error: RemoteError) -> Exception:
     """An error of ours as it was raised; one of MongoDB's says that it is away; any other is a mistake."""
-    kind = getattr(errors, str(error.exc_type), None)
-    if error.exc_type == "SubjectsFenced":
-        return errors.Conflict(str(error.value))
+    kind = OTHERS.get(str(error.exc_type)) or getattr(errors, str(error.exc_type), None)
     if isinstance(kind, type) and issubclass(kind, SamlaError):
         return kind(str(error.value))
     kind = getattr(pymongo.errors, str(error.exc_type), None)

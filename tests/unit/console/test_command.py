@@ -60,6 +60,7 @@ def people(tmp_path):
         (2, "greater than or equal to 0", ["log", "read", "tracking", "--partition", "-1"]),
         (1, "no character of Unicode", ["source", "create", "\udcff"]),
         (1, "RabbitMQ does not answer", ["source", "list"]),
+        (1, "RabbitMQ does not answer", ["log", "lag"]),
         (1, "not an instant", ["profile", "show", "p", "--as-of", "yesterday"]),
     ],
 )
