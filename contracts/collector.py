@@ -14,6 +14,13 @@ class Answer(Schema):
     set_aside = fields.List(
         fields.Dict(), metadata={"description": "of a batch: {index, code, message, place} of each bad message"}
     )
+    refused_fields = fields.List(
+        fields.Dict(),
+        metadata={
+            "description": "{index, code, place} of fields outside of the source's agreement; index is null where the "
+            "batch said it of all its messages"
+        },
+    )
 
 
 class Refusal(Schema):

@@ -105,9 +105,18 @@ def _step(path: object, given: object) -> Step:
         raise SamlaError(f"{path}: {error}") from error
 
 
-def cleaned(message: Message, cleaning: Cleaning, note: Callable[[Change], None] | None = None) -> Cleaned:
-    """The message by the rules; it is left as it is. `note` is told of every value that was looked at."""
+def cleaned(
+    message: Message,
+    cleaning: Cleaning,
+    note: Callable[[Change], None] | None = None,
+    within: Callable[[Message], Message] | None = None,
+) -> Cleaned:
+    """The message by the rules; it is left as it is. `note` is told of every value that was looked at. `within` gives
+    what of a message may be kept, by what its fields are called once they are renamed; what the rules themselves set
+    is not asked about."""
     whole = mended(message, cleaning.before)
+    if within is not None and cleaning.before:
+        whole = within(whole)
     uncleaned: list[str] = []
     rejected = ""
     for step in cleaning.steps:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.collector.domain.client import Sender, agent_of, seen_by
+from services.collector.domain.client import Agents, Sender, agent_of, seen_by
 from services.collector.domain.normalize import Arrival, Rejected, normalized
 from services.collector.domain.pixel import GIF, message_of
 
@@ -57,7 +57,7 @@ def test_an_address_that_may_not_be_kept_is_nowhere_in_the_body():
 
 
 def test_odd_contexts_are_left_as_they_are():
-    context, agent = seen_by({"ip": {"a": 1}, "userAgent": 7}, Sender())
+    context, agent = seen_by({"ip": {"a": 1}, "userAgent": 7}, Sender(), Agents())
     assert context == {"userAgent": 7} and agent is None
 
 
