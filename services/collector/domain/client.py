@@ -11,7 +11,7 @@ LONGEST: Final = 256
 """Characters of a user agent that are read."""
 REMEMBERED: Final = 10_000
 """User agents: there are many clients, but few kinds of them."""
-MOST_READ: Final = 25
+MOST_READ: Final = 10
 """User agents that are read for one request, of those that have not been seen lately: each takes some milliseconds."""
 
 

@@ -73,3 +73,15 @@ def test_a_pixel_s_parameters_are_fields_of_the_message():
 
 def test_the_pixel_is_a_picture():
     assert GIF.startswith(b"GIF89a") and GIF.endswith(b"\x3b")
+
+
+def test_a_pixel_says_what_was_agreed_to():
+    """True and false as they are written; anything else stays what it is, and is set aside as not understood."""
+    query = [("context.consent.categoryPreferences.ads", "false"), ("context.consent.categoryPreferences.mail", "true")]
+    said = message_of("track", [("event", "E"), ("userId", "u"), ("properties.agreed", "true"), *query])
+    assert said["context"]["consent"]["categoryPreferences"] == {"ads": False, "mail": True}
+    assert said["properties"] == {"agreed": "true"}
+    arrival = Arrival(1_700_000_000_000, "first", "web", False, True, True)
+    assert normalized(said, {}, arrival, "fresh")["consent"] == {"ads": False, "mail": True}
+    unclear = message_of("track", [("event", "E"), ("userId", "u"), (query[0][0], "no")])
+    assert normalized(unclear, {}, arrival, "fresh").code == "bad_consent"
