@@ -23,6 +23,19 @@ class Answer(Schema):
     )
 
 
+class VisitorAsked(Schema):
+    """`POST /v1/visitor`; the body may be left out."""
+
+    consent = fields.Boolean(metadata={"description": "false: no id may be kept; true where nothing is said"})
+    writeKey = fields.String()
+
+
+class Visitor(Schema):
+    """`/v1/visitor`, 200."""
+
+    anonymousId = fields.String(required=True, allow_none=True, metadata={"description": "null: there is none"})
+
+
 class Refusal(Schema):
     """Any other answer. SDKs read both fields."""
 

@@ -26,7 +26,7 @@ from services.collector.writer import Outcome
 from shared.errors import SamlaError
 
 FRESH_SECONDS: Final = 5.0
-"""How soon a connection that was ended, or a source that was disabled, is refused."""
+"""How soon a connection that was ended is refused; a source that was disabled, too, and so before its write key is."""
 MOST_KNOWN: Final = 10_000
 LONGEST_NAME: Final = 100
 """Characters of a source's or a dialect's name in an address."""

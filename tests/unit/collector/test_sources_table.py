@@ -1,5 +1,7 @@
 """The table of sources at the edge: what it remembers of keys that nobody has."""
 
+from pathlib import Path
+
 import pytest
 
 from services.collector import sources
@@ -64,3 +66,9 @@ def test_keys_that_nobody_has_are_remembered_up_to_a_number():
         one.table.refresh(f"key {number}")
     assert len(one.table._unknown) == MOST_UNKNOWN
     assert not one.table.stale(f"key {MOST_UNKNOWN + 499}") and one.table.stale("key 0")
+
+
+@pytest.mark.parametrize("path", ["README.md", "services/collector/README.md", "services/collector/service.py"])
+def test_how_soon_a_disabled_source_is_refused_is_said_everywhere_alike(path):
+    text = (Path(__file__).resolve().parents[3] / path).read_text()
+    assert f"within {STALE_SECONDS:g} s" in text
