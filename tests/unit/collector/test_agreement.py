@@ -1,11 +1,15 @@
 """Agreements and licences: what second- and third-party sources may send."""
 
 import json
+import re
 from copy import deepcopy
 from functools import cache
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from contracts.tracking import Message
 from services.collector.domain import agreement as agreements
 from services.collector.domain.agreement import LONGEST_PATH, MOST_TOLD, checked, class_of, within
 from services.collector.domain.cleaning import cleaning_of
@@ -155,6 +159,48 @@ def test_nothing_gets_around_an_agreement(more, refused):
     """Whatever part of a message it is put into; and the answer names the part, not the value."""
     intake = taken({"type": "identify", "userId": "u", **more}, "traits.email")
     assert "SECRET" not in str(intake) and places(intake) == refused and not intake.set_aside
+
+
+leaves = st.sampled_from(["SECRET", "SECRET", None, True, 7])
+keys = st.sampled_from(
+    ["name", "id", "type", "version", "traits", "consent", "categoryPreferences", "library", "externalIds", "ip",
+     "email", "city", "home", "CRM", "products", "price", "*", "a.b"]
+)  # fmt: skip
+nested = st.recursive(
+    leaves, lambda each: st.lists(each, max_size=3) | st.dictionaries(keys, each, max_size=4), max_leaves=15
+)
+anything = st.dictionaries(
+    st.sampled_from([*Message().fields, "writeKey", "diagnosis", "channel"]), nested, max_size=6
+).flatmap(
+    lambda more: st.sampled_from(["identify", "page", "track"]).map(lambda kind: {"type": kind, "userId": "u", **more})
+)
+FIELDS = ("traits.email", "traits.*.city", "properties.products.*.price")
+MAY_SAY = re.compile(
+    rf"({'|'.join(sorted({*Message().fields} - {'name', 'properties', 'traits', 'context', 'integrations'}))}"
+    r"|traits\.email.*|traits\.[^/]*\.city.*|properties\.products\.[^/]*\.price.*"
+    r"|context\.library\.(name|version)|context\.externalIds(\.[^/]*)?\.(id|type|collection|encoding))"
+)
+
+
+def said(value, path=""):
+    """Where in it somebody's words stand."""
+    if isinstance(value, (dict, list)):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        return [place for name, each in inner for place in said(each, f"{path}.{name}" if path else str(name))]
+    return [path] if value == "SECRET" else []
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(anything | nested, max_size=3), anything)
+def test_whatever_is_sent_only_what_is_agreed_on_says_anything(messages, beside):
+    """In what is kept as received, in quarantine, and beside the messages; asked once more, nothing more goes."""
+    arrival = source(Rules(agreement=agreement(*FIELDS))).arrival(DAY, False, SERVER)
+    intake = take_in(Batch(messages, beside), arrival, POLICY, lambda: "m")
+    kept = [json.loads(each.raw) for each in (*intake.accepted, *intake.set_aside)]
+    assert len(kept) == len(messages) and not intake.failures
+    for each in [*kept, dict(intake.shared)]:
+        assert all(MAY_SAY.fullmatch(place) for place in said(each)), each
+        assert within(each, agreement(*FIELDS)).message == each
 
 
 SHAPELESS = [
