@@ -14,6 +14,26 @@ class Answer(Schema):
     set_aside = fields.List(
         fields.Dict(), metadata={"description": "of a batch: {index, code, message, place} of each bad message"}
     )
+    refused_fields = fields.List(
+        fields.Dict(),
+        metadata={
+            "description": "{index, code, place} of fields outside of the source's agreement; index is null where the "
+            "batch said it of all its messages"
+        },
+    )
+
+
+class VisitorAsked(Schema):
+    """`POST /v1/visitor`; the body may be left out."""
+
+    consent = fields.Boolean(metadata={"description": "false: no id may be kept; true where nothing is said"})
+    writeKey = fields.String()
+
+
+class Visitor(Schema):
+    """`/v1/visitor`, 200."""
+
+    anonymousId = fields.String(required=True, allow_none=True, metadata={"description": "null: there is none"})
 
 
 class Refusal(Schema):

@@ -98,7 +98,7 @@ class CollectorService(Service):
     @rpc(expected_exceptions=SamlaError)
     @asked
     def disable_source(self, source: str) -> dict[str, Any]:
-        """The source is refused from now on (the edge looks every few seconds)."""
+        """The source is refused from now on (by the edge within 8 s)."""
         return self.store.sources.change(source, {"enabled": False}).row()
 
     @rpc(expected_exceptions=SamlaError)

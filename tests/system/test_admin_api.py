@@ -398,3 +398,23 @@ def test_the_doors_answers_are_what_its_document_says(world):
         seen = fuzz(schema, world.url, 4, headers=headers)
         assert not {each for statuses in seen.values() for each in statuses if each >= 500}
     assert {*edge.SINGLE, *edge.BATCH, *edge.PIXELS} < set(document["paths"])
+
+
+def test_all_that_the_door_does_is_in_its_document_and_is_as_it_says(world):
+    """A visitor's id, the example page and webhooks, where a source has them: each is seen to succeed."""
+    source = world.samla("source", "create", world.fresh(), "--json")
+    identity, key = source["source"], source["write_key"]
+    world.ask("collector", "change_source", identity, {"cookie_days": 30, "example": True})
+    world.ask("collector", "connect_source", identity, "stripe", "whsec_0123456789")
+    page = f"{world.url}/example/{key}/"
+    eventually(lambda: world.pool.request("GET", page).status == 200, 15, "the edge does not know")
+    document = json.loads(world.pool.request("GET", f"{world.url}/openapi.json").data)
+    known = {"writeKey": key, "file": "example.js", "dialect": "stripe", "source": identity}
+    schema = schemathesis.openapi.from_dict(document)
+    seen = fuzz(schema, world.url, 4, known, headers=urllib3.make_headers(basic_auth=f"{key}:"))
+    assert not {each for statuses in seen.values() for each in statuses if each >= 500}
+    asked = {"GET", "POST", "DELETE"}
+    assert all(200 in seen[f"{method} /v1/visitor"] for method in asked)
+    assert 200 in seen["GET /example/{writeKey}/"] & seen["GET /example/{writeKey}/{file}"]
+    # Nobody guesses a signature.
+    assert 401 in seen["POST /v1/inbound/{dialect}/{source}"] & seen["GET /v1/inbound/{dialect}/{source}"]

@@ -119,9 +119,18 @@ def _unreadable(value: Any) -> Any:
     raise ValueError("the source's cleaning rules cannot be used any more")
 
 
-def cleaned(message: Message, cleaning: Cleaning, note: Callable[[Change], None] | None = None) -> Cleaned:
-    """The message by the rules; it is left as it is. `note` is told of every value that was looked at."""
+def cleaned(
+    message: Message,
+    cleaning: Cleaning,
+    note: Callable[[Change], None] | None = None,
+    within: Callable[[Message], Message] | None = None,
+) -> Cleaned:
+    """The message by the rules; it is left as it is. `note` is told of every value that was looked at. `within` gives
+    what of a message may be kept, by what its fields are called once they are renamed; what the rules themselves set
+    is not asked about."""
     whole = mended(message, cleaning.before)
+    if within is not None and cleaning.before:
+        whole = within(whole)
     uncleaned: list[str] = []
     rejected = ""
     for step in cleaning.steps:

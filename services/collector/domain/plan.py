@@ -193,8 +193,10 @@ def held_against(message: Message, plan: Plan, policy: Policy = POLICY) -> Check
     value = part if isinstance(part, dict) else {}
     if expected.validator.is_valid(value):
         return Checked(message, [], None)
-    broken = list(_broken(expected, value, str(name), _is_special(message, policy)))
-    violations = [violation for violation, _ in broken]
+    # All that is not as expected is left out; only of what is told there is an end.
+    most = None if expected.mode == DROP else MOST_VIOLATIONS
+    broken = list(islice(_broken(expected, value, str(name), _is_special(message, policy)), most))
+    violations = [violation for violation, _ in broken[:MOST_VIOLATIONS]]
     if expected.mode == QUARANTINE:
         return Checked(message, violations, violations[0])
     if expected.mode == DROP:
@@ -215,7 +217,7 @@ def _expectation(message: Message, plan: Plan) -> tuple[Expected | None, str | N
 def _broken(
     expected: Expected, value: Mapping[str, Any], name: str, special: bool
 ) -> Iterator[tuple[Violation, list[Any]]]:
-    for error in islice(expected.validator.iter_errors(value), MOST_VIOLATIONS):
+    for error in expected.validator.iter_errors(value):
         rule = str(error.schema_path[-1]) if error.schema_path else "false"
         place = list(error.instance_path)
         for path in _paths(error, place, rule):

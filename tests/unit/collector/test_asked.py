@@ -97,14 +97,6 @@ def test_what_is_wrong_is_named(name, arguments, said):
         RPCS[name](service(), **arguments)
 
 
-def test_nothing_is_kept_of_a_request_is_said():
-    """Not null, which might be mistaken for an empty one."""
-    made = service()
-    made.store = SimpleNamespace(recleaning=SimpleNamespace(received=lambda request: None))
-    with pytest.raises(SamlaError, match="nothing is kept of request nosuch"):
-        made.received("nosuch")
-
-
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_types_are_told_from_one_another(value):
     """A number is no text, true is no number; None only where it may be."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.collector import dialects
+from services.collector import dialects, inbound
 from services.collector.connections import Before, Connection, _checked, _path
 from services.collector.domain.dialect import dialect_of, translated
 from services.collector.domain.signatures import Webhook
@@ -186,3 +186,20 @@ def test_the_documentation_names_every_topic():
         for topic in dialects.dialect(tool).rules:
             last = "." + topic.rpartition(".")[2]
             assert f"`{topic}`" in DOC or f"`{last}`" in DOC, topic
+
+
+def test_names_that_are_made_up_are_neither_looked_for_nor_kept_without_end(monkeypatch):
+    """Too long to be a name; and so many that a connection would be forgotten for them."""
+    monkeypatch.setattr(inbound, "MOST_KNOWN", 20)
+    door = Door()
+    for number in range(100):
+        assert door.call(f"/v1/inbound/stripe/{'x' * 60_000}{number}")[0] == 404
+    assert door.asked == [] and not door.inbound._known
+    door.stripe({})
+    for number in range(19):
+        door.call(f"/v1/inbound/stripe/{number}")
+    door.stripe({})
+    assert door.asked.count(("s1", "stripe")) == 1
+    for number in range(100):
+        door.call(f"/v1/inbound/fax/{number}")
+    assert len(door.inbound._known) == 20

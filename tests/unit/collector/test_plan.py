@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.collector.domain.plan import Violation, held_against, learned, plan_of
+from services.collector.domain.plan import MOST_VIOLATIONS, Violation, held_against, learned, plan_of
 from shared.errors import SamlaError
 from shared.policy import Policy
 
@@ -166,3 +166,16 @@ def test_a_schema_that_allows_nothing_names_what_it_can():
     """Without `properties`, too."""
     made = plan_of(1, {"mode": "drop", "events": {"Order": {"properties": {"additionalProperties": False}}}})
     assert held_against(order(revenue=1), made).violations
+
+
+def test_all_that_is_not_as_expected_is_dropped_and_some_of_it_told():
+    """However much it is."""
+    names = [f"p{n}" for n in range(MOST_VIOLATIONS * 3)]
+    integers = {name: {"type": "integer"} for name in names}
+    schema = {"type": "object", "properties": integers, "additionalProperties": False}
+    strict = plan_of(1, {"mode": "drop", "events": {"E": {"properties": schema}}})
+    sent = {"type": "track", "event": "E", "properties": dict.fromkeys([*names, *(f"x{n}" for n in range(99))], "text")}
+    found = held_against({**sent, "properties": {**sent["properties"], "p1": 1}}, strict)
+    assert found.message["properties"] == {"p1": 1} and len(found.violations) == MOST_VIOLATIONS
+    warned = held_against(sent, strict._replace(events={"E": strict.events["E"]._replace(mode="warn")}))
+    assert warned.message == sent and len(warned.violations) == MOST_VIOLATIONS
