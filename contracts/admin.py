@@ -14,7 +14,9 @@ from contracts.privacy import MODES
 from contracts.tracking import PARTIES
 
 SERVICES: Final = ("collector", "identity", "profile", "segmentation", "activation", "privacy")
-FORMATS: Final = ("csv", "ndjson", "parquet", "xlsx")
+FORMATS: Final = ("csv", "ndjson", "json", "parquet", "xlsx")
+PLAN_MODES: Final = ("warn", "drop", "quarantine")
+"""What a tracking plan does with what is not as expected."""
 STATES: Final = ("running", "done", "failed")
 """Of an import."""
 MOST_ROWS: Final = 1_000
@@ -141,7 +143,11 @@ class Rule(Schema):
 class NewRule(Schema):
     """Rules, to be tried on the last messages."""
 
-    rule = fields.Dict(required=True, metadata={"description": "cleaning rules, or a tracking plan"})
+    rule = fields.Dict(
+        required=True,
+        allow_none=True,
+        metadata={"description": "cleaning rules, or a tracking plan; null takes them away"},
+    )
     messages = _whole(1, 20_000, "the last of them, on which it is tried", load_default=1_000, strict=True)
 
 
@@ -155,7 +161,9 @@ class Learning(Schema):
     """From what a plan is learned."""
 
     messages = _whole(1, 20_000, load_default=1_000, strict=True)
-    mode = _text(20, "of the plan", load_default="warn")
+    mode = fields.String(
+        load_default="warn", validate=validate.OneOf(PLAN_MODES), metadata={"description": "of the plan"}
+    )
 
 
 class Plan(Schema):
@@ -192,6 +200,45 @@ class Received(Schema):
     received = _moment()
     beside = fields.Dict(required=True)
     messages = fields.List(fields.Dict(), required=True)
+
+
+# Tools that send webhooks
+
+
+class NewConnection(Schema):
+    """How a tool signs, and where the dialect is one's own, what it says."""
+
+    secret = fields.String(
+        load_default="",
+        validate=[validate.Length(max=500), validate.Regexp(r"^[^\x00]*$", error="holds a NUL")],
+        metadata={"description": "that the tool signs with; one is made where left out"},
+    )
+    document = fields.Dict(metadata={"description": "a dialect of one's own: see docs/inbound.md"})
+    overlap_hours = fields.Float(load_default=24, allow_nan=False, validate=validate.Range(0, 24 * 30))
+
+
+class ConnectionMade(Schema):
+    """A tool may send webhooks to the path, behind the collector's address; its secret is told this once."""
+
+    source = fields.String(required=True)
+    dialect = fields.String(required=True)
+    path = fields.String(required=True, metadata={"description": "holds the secret where the tool signs nothing"})
+    secret = fields.String(required=True)
+    old_until = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "a secret before it is good until then (ms)"}
+    )
+
+
+class ConnectionRow(Schema):
+    """Which tool sends for which source."""
+
+    source = fields.String(required=True)
+    dialect = fields.String(required=True)
+    own = fields.Boolean(required=True, metadata={"description": "whether the dialect is one's own"})
+    since = _moment()
+    old_until = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "a secret before it is good until then (ms)"}
+    )
 
 
 class NewAgreement(Schema):
@@ -596,6 +643,7 @@ class ImportTried(Schema):
     absent = fields.List(fields.String(), metadata={"description": "columns of the mapping that no row has"})
     repeated = fields.Integer(metadata={"description": "messages with the id of an earlier one: its duplicates"})
     sample = fields.List(fields.Dict(), metadata={"description": "the first messages"})
+    notes = fields.List(fields.String(), metadata={"description": "what was noticed of the file, for people"})
 
 
 class ImportRow(Schema):
@@ -611,5 +659,8 @@ class ImportRow(Schema):
     set_aside = fields.Integer(required=True, metadata={"description": "messages that are in quarantine"})
     reasons = fields.Dict(required=True, values=fields.Integer(), metadata={"description": "of those"})
     why = fields.String(required=True, metadata={"description": "why it failed, or what it waits for"})
+    notes = fields.List(
+        fields.String(), required=True, metadata={"description": "what was noticed of the file, for people"}
+    )
     created = _moment()
     changed = _moment()

@@ -14,6 +14,26 @@ class Answer(Schema):
     set_aside = fields.List(
         fields.Dict(), metadata={"description": "of a batch: {index, code, message, place} of each bad message"}
     )
+    refused_fields = fields.List(
+        fields.Dict(),
+        metadata={
+            "description": "{index, code, place} of fields outside of the source's agreement; index is null where the "
+            "batch said it of all its messages"
+        },
+    )
+
+
+class VisitorAsked(Schema):
+    """`POST /v1/visitor`; the body may be left out."""
+
+    consent = fields.Boolean(metadata={"description": "false: no id may be kept; true where nothing is said"})
+    writeKey = fields.String()
+
+
+class Visitor(Schema):
+    """`/v1/visitor`, 200."""
+
+    anonymousId = fields.String(required=True, allow_none=True, metadata={"description": "null: there is none"})
 
 
 class Refusal(Schema):
@@ -145,18 +165,20 @@ RPCS: Final[dict[str, str]] = {
     "disable_source": "(source) -> SourceRow",
     "change_source": "(source, {enabled?, ip?, rate? ...}) -> SourceRow; see services/collector/domain/source.py",
     "rotate_key": "(source, overlap_hours) -> {source, write_key, old_until}; the old keys are good until then",
-    "connect_source": "(source, dialect, secret?, document?) -> {source, dialect, path, secret}: a tool may send its "
-    "webhooks to the path; without a secret one is made; document: a dialect of one's own",
+    "connect_source": "(source, dialect, secret?, document?, overlap_hours?) -> {source, dialect, path, secret, "
+    "old_until}: a tool may send its webhooks to the path; without a secret one is made; document: a dialect of one's "
+    "own; the secrets before are good until old_until, None where there are none",
     "disconnect_source": "(source, dialect) -> None; the tool is refused from now on",
-    "connections": "() -> [{source, dialect, own, since}], oldest first; own: the dialect is one's own",
+    "connections": "() -> [{source, dialect, own, since, old_until}], oldest first; own: the dialect is one's own",
     "rules": "(source) -> {cleaning: {version, rule}, plan: {version, rule}, agreement: AgreementRow or None}",
     "rules_of_version": "(source, kind, version) -> rules that were in force once; kind: cleaning or plan",
-    "test_rules": "(source, kind, rule, messages) -> Tested, on the last messages; nothing is changed",
-    "change_rules": "(source, kind, rule, messages, meant) -> Tested with {saved, version}: in force where nothing "
-    "that is taken in now would be set aside, or that is meant",
+    "test_rules": "(source, kind, rule or None, messages) -> Tested, on the last messages; nothing is changed",
+    "change_rules": "(source, kind, rule or None, messages, meant) -> Tested with {saved, version}: in force where "
+    "nothing that is taken in now would be set aside, or that is meant",
     "learn_plan": "(source, messages, mode) -> a plan that the last messages fit; not in force",
     "violations": "(source) -> [{event, path, rule, count, first, last, examples: [request]}], most frequent first",
-    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]}; else NotFound",
+    "received": "(request) -> {request, source, received, beside, messages: [{event, message}]}; NotFound where "
+    "nothing is kept of it",
     "received_size": "(source) -> how many of its requests are kept as they were received",
     "trace": "(event) -> Traced: from a clean event to what was received",
     "reclean": "(source, after, limit, dry) -> Recleaned: a page; go on behind `after`",
@@ -170,8 +192,10 @@ RPCS: Final[dict[str, str]] = {
     "quarantine_mend": "(id, message | rule) -> as quarantine_show",
     "quarantine_replay": "(source?, reason?, ids?, rule?, after, limit, dry) -> Replayed: a page; go on behind `after`",
     "quarantine_size": "(source?, reason?, ids?) -> how many",
-    "quarantined_of": "(identifiers) -> [message]: what was sent about somebody, for an export",
-    "forget_quarantined": "(identifiers) -> how many entries that named one of [kind, value] are gone",
+    "quarantined_of": "(identifiers) -> [message]: quarantined messages whose own identifier, by kind, is one of "
+    "[kind, value], for an export",
+    "forget_quarantined": "(identifiers) -> how many entries are gone that were theirs, or had an e-mail address or "
+    "telephone number of theirs in them as a word",
     "received_of": "(subjects) -> [{request, source, received, message}]: somebody's messages as received",
     "forget_received": "(subjects) -> how many messages of these subjects are gone from what was received",
     "unused_days": "(holders) -> those keys of a source and day under which nothing is left",

@@ -143,6 +143,7 @@ class SensitiveBody(Schema):
     properties = fields.Dict(required=True)
     traits = fields.Dict(required=True)
     categories = fields.List(fields.String(), required=True)
+    uncleaned = fields.List(fields.String(), metadata={"description": "as in the ordinary body, of what is special"})
 
 
 class Corrected(Schema):

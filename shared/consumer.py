@@ -218,8 +218,8 @@ class Consumer:
         BATCH_SECONDS.labels(self.subscription).observe(seconds)
         if seconds > LONG_BATCH:
             quicker = seconds < QUICKER * self._longest
-            # Where halving was of no use, twice of what it was before; but the next is halved again, should it have been
-            # slow by chance.
+            # Where halving was of no use, twice of what it was before; but the next is halved again, should this one
+            # have been slow by chance.
             self._limit = max(1, self._limit // 2) if quicker else min(self._biggest, self._limit * 4)
             self._longest = seconds if quicker else math.inf
             return

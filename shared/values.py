@@ -22,10 +22,11 @@ and gives it clean, or raises ValueError where it cannot be read (without saying
 """
 
 import gettext
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
 from typing import Any, Final
@@ -37,6 +38,7 @@ from babel import Locale, UnknownLocaleError
 from babel.numbers import NumberFormatError, parse_decimal
 from email_validator import EmailNotValidError, validate_email
 
+from shared.checking import only, told
 from shared.errors import SamlaError
 
 Clean = Callable[[Any], Any]
@@ -48,6 +50,7 @@ FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
 LONGEST: Final = 10_000
 """Characters of a text that is read as a number, a date or a name."""
 MOST_STEPS: Final = 20
+LONGEST_OPTION: Final = 100
 MOST_DIGITS: Final = 18
 """Behind the first one of a number."""
 
@@ -70,15 +73,24 @@ def _in_turn(steps: Sequence[Clean], value: Any) -> Any:
 def _step(step: object) -> Clean:
     name: object = step
     options: Any = {}
-    if isinstance(step, dict) and len(step) == 1:
+    if isinstance(step, dict):
+        if len(step) != 1:
+            names = ", ".join(map(told, list(step)[:5])) or "none"
+            around = '{"steps": [...], "else": "drop"}'
+            raise SamlaError(f"a step is an object of one name, not of {names}; what else to do is said as {around}")
         [(name, options)] = step.items()
     if not isinstance(name, str) or name not in _MAKERS:
-        raise SamlaError(f"there is no step {name!r}: steps are {', '.join(_MAKERS)}")
+        raise SamlaError(f"there is no step {told(name)}: steps are {', '.join(_MAKERS)}")
     allowed, make = _MAKERS[name]
     if isinstance(options, str) and len(allowed) == 1:
         options = {allowed[0]: options}
-    if not isinstance(options, dict) or (name != "map" and not set(options) <= set(allowed)):
-        raise SamlaError(f"{name} may have {', '.join(allowed) or 'no options'}")
+    if not isinstance(options, dict):
+        raise SamlaError(f"{name} may have {', '.join(allowed) or 'no options'}, in an object")
+    if name != "map":
+        only(options, allowed, name)
+        for option, value in options.items():
+            if not isinstance(value, str) or not 0 < len(value) <= LONGEST_OPTION:
+                raise SamlaError(f"{name}: {option} is a text of {LONGEST_OPTION} characters at most")
     return make(options)
 
 
@@ -161,10 +173,16 @@ def _named(table: Any, domain: str, language: object) -> Mapping[str, Any]:
     """Names in a language -> what they name."""
     if language is None:
         return {}
+    # It becomes part of a file's name.
+    if not _LANGUAGE.fullmatch(str(language)):
+        raise SamlaError(f"language is a code such as sv, not {told(language)}")
     try:
         return _names(table, domain, str(language))
     except FileNotFoundError as error:
-        raise SamlaError(f"names in the language {language!r} are not known") from error
+        raise SamlaError(f"language: names in {told(language)} are not known") from error
+
+
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(?:[_@-][A-Za-z]{2,10})*")
 
 
 @cache
@@ -185,7 +203,7 @@ def _number(options: Options) -> Clean:
     try:
         locale = Locale.parse(written, sep="-" if "-" in written else "_")
     except (UnknownLocaleError, ValueError) as error:
-        raise SamlaError(f"there is no locale {written!r}; they are like sv_SE") from error
+        raise SamlaError(f"there is no locale {told(written)}; they are like sv_SE") from error
     decimal = options.get("decimal")
     if decimal not in (None, ".", ","):
         raise SamlaError("decimal is . or ,")
@@ -247,18 +265,31 @@ def _unit(options: Options) -> Clean:
     # Its registry takes a quarter of a second and some megabytes: only who converts pays for it.
     import pint  # noqa: PLC0415
 
+    for name in ("from", "to"):
+        # Its reader would work out whatever sum is written there.
+        if not _UNIT.fullmatch(options.get(name, "")):
+            raise SamlaError(f"unit: {name} is a unit such as lb, degC or km/hour")
     registry = _registry()
     try:
-        zero, one = (registry.Quantity(n, str(options["from"])).to(str(options["to"])).magnitude for n in (0.0, 1.0))
-    except (KeyError, pint.errors.PintError, AttributeError, TypeError) as error:
+        zero, one = (float(registry.Quantity(n, options["from"]).to(options["to"]).magnitude) for n in (0.0, 1.0))
+    except (pint.errors.PintError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise SamlaError("unit needs from and to, two units of one dimension such as lb and kg") from error
+    if not (math.isfinite(zero) and math.isfinite(one)):
+        raise SamlaError("unit: what is 0 in one of them has no value in the other")
 
     def clean(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError("no number")
-        return round(zero + value * (one - zero), 9)
+        found = zero + value * (one - zero)
+        if not math.isfinite(found):
+            raise ValueError("no number of ours")
+        return round(found, 9)
 
     return clean
+
+
+_UNIT_NAME: Final = r"°?[^\W\d]\w*(?:(?:\*\*|\^)-?\d)?"
+_UNIT: Final = re.compile(rf"{_UNIT_NAME}(?:(?: ?[*/] ?| ){_UNIT_NAME})*")
 
 
 @cache
@@ -300,15 +331,16 @@ def _zone(options: Options) -> ZoneInfo:
     name = str(options.get("zone", "UTC"))
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise SamlaError(f"there is no time zone {name!r}") from error
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        # A folder of zones, such as America, is no zone.
+        raise SamlaError(f"there is no time zone {told(name)}; they are like Europe/Stockholm") from error
 
 
 def _reader(options: Options) -> Callable[[Any], datetime]:
     language, written = options.get("language"), options.get("format")
     if language is not None:
         return _spoken(str(language), str(options.get("order", "")))
-    parse = partial(_as_format, str(written)) if written not in (None, "iso") else datetime.fromisoformat
+    parse = partial(_as_format, _checked_format(written)) if written not in (None, "iso") else datetime.fromisoformat
 
     def read(value: Any) -> datetime:
         if not isinstance(value, str) or len(value) > LONGEST:
@@ -321,26 +353,49 @@ def _reader(options: Options) -> Callable[[Any], datetime]:
     return read
 
 
+_SAMPLE: Final = datetime(2001, 11, 23, 14, 5, 6, tzinfo=UTC)
+
+
+def _checked_format(form: str) -> str:
+    """The form. Raises SamlaError unless a date that is written in it can be read in it."""
+    try:
+        read = datetime.strptime(_SAMPLE.strftime(form), form).date()
+    except (ValueError, re.error) as error:
+        raise SamlaError(f"format: {told(form)} is no form of a date, such as %d/%m %Y") from error
+    if read != _SAMPLE.date():
+        raise SamlaError(f"format: {told(form)} does not say day, month and year, as %d/%m %Y does")
+    return form
+
+
 def _as_format(form: str, text: str) -> datetime:
     return datetime.strptime(text, form)
+
+
+ORDERS: Final = ("DMY", "DYM", "MDY", "MYD", "YDM", "YMD")
 
 
 def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
     from dateparser import DateDataParser  # noqa: PLC0415
 
     settings: dict[str, Any] = {"REQUIRE_PARTS": ["day", "month", "year"]}
+    if order not in ("", *ORDERS):
+        raise SamlaError(f"order is one of {', '.join(ORDERS)}")
     if order:
         settings["DATE_ORDER"] = order
     try:
         parser = DateDataParser(languages=[language], settings=settings)
         parser.get_date_data("")  # Languages are looked up when the first date is.
     except (ValueError, TypeError) as error:
-        raise SamlaError(f"dates in the language {language!r} cannot be read") from error
+        raise SamlaError(f"language: dates in {told(language)} cannot be read") from error
 
     def read(value: Any) -> datetime:
         if not isinstance(value, str) or len(value) > 100:
             raise ValueError("no date")
-        found: datetime | None = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj
+        try:
+            found: datetime | None = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj
+        except Exception as error:
+            # It knows two hundred languages, and fails in many ways over texts that are in none.
+            raise ValueError("no date in this language") from error
         if found is None:
             raise ValueError("no date in this language")
         return found
@@ -350,6 +405,8 @@ def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
 
 def _map(options: Options) -> Clean:
     values = {str(name): value for name, value in options.items()}
+    if not all(value is None or isinstance(value, (str, int, float)) for value in values.values()):
+        raise SamlaError("map gives texts, numbers, true, false or null")
     return lambda value: values.get(_key(value), value)
 
 

@@ -13,14 +13,16 @@ from pymongo import UpdateOne, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from services.collector.domain.plan import Violation
+from services.collector.domain.plan import UNTOLD, Violation
+from services.collector.domain.raw import request_id
 from shared.eventlog.event import derive_id
 
 WRITE_SECONDS: Final = 2.0
 EXAMPLES: Final = 5
-MOST_SHOWN: Final = 1_000
 MOST_KINDS: Final = 1_000
-"""Kinds of violations that are counted apart between two writes; a sender may make up any number of names."""
+"""Kinds of violations that are counted apart between two writes."""
+MOST_KEPT: Final = 1_000
+"""Kinds of violations of one source that are counted apart; the others are counted together."""
 KINDS: Final = ("events", "errors", "refused")
 """Messages taken in; those set aside; requests that were refused."""
 
@@ -41,9 +43,23 @@ class Seen(NamedTuple):
     last: int
     examples: tuple[str, ...]
 
-    def and_(self, now: int, correlation: str) -> "Seen":
-        """Once more."""
-        return Seen(self.times + 1, now, (*self.examples[1 - EXAMPLES :], correlation))
+    def and_(self, now: int, correlation: str | None) -> "Seen":
+        """Once more; None: in a request that may be no example."""
+        examples = self.examples if correlation is None else (*self.examples[1 - EXAMPLES :], correlation)
+        return Seen(self.times + 1, now, examples)
+
+    def with_(self, other: "Seen") -> "Seen":
+        """Both."""
+        examples = (*self.examples, *other.examples)[-EXAMPLES:]
+        return Seen(self.times + other.times, max(self.last, other.last), examples)
+
+
+OTHERS: Final = Violation(UNTOLD, UNTOLD, UNTOLD)
+"""Kinds that are too many to be counted apart."""
+
+
+def _id(kind: Broken) -> str:
+    return derive_id(kind.source, *kind.violation.row().values())
 
 
 class ActivityStore:
@@ -53,28 +69,55 @@ class ActivityStore:
         self._activity = db.get_collection("activity", write_concern=WriteConcern(w=1))
         self._violations = db.get_collection("violations", write_concern=WriteConcern(w=1))
 
+    def setup(self) -> None:
+        """Makes the index."""
+        self._violations.create_index("source", name="source")
+
     def add_violations(self, broken: Mapping[Broken, Seen]) -> None:
         """Adds up."""
         steps: list[Any] = [
             UpdateOne(
-                {"_id": derive_id(each.source, *each.violation)},
+                {"_id": _id(each)},
                 {
-                    "$setOnInsert": {"source": each.source, **each.violation._asdict(), "first": seen.last},
+                    "$setOnInsert": {"source": each.source, **each.violation.row(), "first": seen.last},
                     "$inc": {"count": seen.times},
                     "$max": {"last": seen.last},
                     "$push": {"examples": {"$each": list(seen.examples), "$slice": -EXAMPLES}},
                 },
                 upsert=True,
             )
-            for each, seen in broken.items()
+            for each, seen in self._bounded(broken).items()
         ]
         if steps:
             self._violations.bulk_write(steps, ordered=False)
 
+    def _bounded(self, broken: Mapping[Broken, Seen]) -> dict[Broken, Seen]:
+        """Of each source as many kinds as may be kept, with those that there are already."""
+        known: dict[str, set[str]] = {}
+        found: dict[Broken, Seen] = {}
+        for each, seen in broken.items():
+            if each.source not in known:
+                held = self._violations.find({"source": each.source}, {"_id": 1}).limit(MOST_KEPT + 1)
+                known[each.source] = {doc["_id"] for doc in held}
+            ids = known[each.source]
+            kind = each if _id(each) in ids or len(ids) < MOST_KEPT else Broken(each.source, OTHERS)
+            ids.add(_id(kind))
+            found[kind] = found[kind].with_(seen) if kind in found else seen
+        return found
+
     def violations(self, source: str) -> list[dict[str, Any]]:
         """A source's, most frequent first: {event, path, rule, count, first, last, examples}."""
-        found = self._violations.find({"source": source}, {"_id": 0, "source": 0}).sort("count", -1).limit(MOST_SHOWN)
+        found = (
+            self._violations.find({"source": source}, {"_id": 0, "source": 0}).sort("count", -1).limit(2 * MOST_KEPT)
+        )
         return [{**doc, **{name: int(doc[name]) for name in ("count", "first", "last")}} for doc in found]
+
+    def expire_violations(self, source: str, before: int) -> int:
+        """Removes what a source has not broken since an instant (ms), and examples from before; how many kinds."""
+        # A request's id begins with the instant at which it came.
+        early = {"$pull": {"examples": {"$lt": request_id(before, "")}}}
+        self._violations.update_many({"source": source}, early)
+        return self._violations.delete_many({"source": source, "last": {"$lt": before}}).deleted_count
 
     def forget_violations(self, source: str) -> None:
         """Counts anew: the plan is another."""
@@ -131,10 +174,12 @@ class Activity:
         """A request held what its source's plan does not expect."""
         with self._lock:
             for each in violations:
-                kind = Broken(source, each)
+                kind = Broken(source, each._replace(special=False))
                 if kind not in self._broken and len(self._broken) >= MOST_KINDS:
-                    kind = Broken(source, Violation("*", "*", each.rule))
-                self._broken[kind] = self._broken.get(kind, Seen(0, now, ())).and_(now, correlation)
+                    kind = Broken(source, OTHERS)
+                # The log says in clear whose a request was: of what is special none is an example.
+                example = None if each.special else correlation
+                self._broken[kind] = self._broken.get(kind, Seen(0, now, ())).and_(now, example)
 
     def _run(self) -> None:
         while not self._stopping.wait(WRITE_SECONDS):

@@ -90,6 +90,9 @@ async def refuse(send: Send, refused: Refused) -> None:
     if refused.status in (429, 503):
         wait = ceil(refused.wait or RETRY_SECONDS)
         headers += [(b"retry-after", b"%d" % wait), (b"x-ratelimit-reset", b"%d" % (time.time() + wait))]
+    if refused.status == 408:
+        # The rest of its body may go on coming, a byte now and then.
+        headers.append((b"connection", b"close"))
     if refused.status == 401:
         headers.append((b"www-authenticate", b'Basic realm="samla"'))
     told = {"success": False, "code": refused.code, "message": refused.message}

@@ -29,9 +29,9 @@ from services.collector.activity import Activity, ActivityStore
 from services.collector.answers import JSON, Receive, Scope, Send
 from services.collector.connections import INBOUND, ConnectionStore
 from services.collector.domain import decode
-from services.collector.domain.client import Sender
+from services.collector.domain.client import LONGEST, Sender
 from services.collector.domain.decode import Batch, Refused
-from services.collector.domain.intake import Intake, take_in
+from services.collector.domain.intake import UNEXPECTED, Intake
 from services.collector.domain.normalize import BOT
 from services.collector.domain.pixel import GIF, message_of, rudder_config, segment_settings
 from services.collector.domain.raw import request_id
@@ -42,13 +42,13 @@ from services.collector.patience import PatientProtocol
 from services.collector.raw import RawStore
 from services.collector.sources import SourceTable
 from services.collector.store import QuarantineStore, SourceStore
+from services.collector.turns import Turns
 from services.collector.visitor import METHODS, VISITOR, Serve, Visitors
 from services.collector.writer import Appender, Outcome, Work, Writer
 from shared import logs
 from shared.config import Settings
 from shared.errors import SamlaError, SettingsError
 from shared.keyring import new_id
-from shared.policy import POLICY
 from shared.runtime import Runtime
 
 SINGLE: Final = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS}
@@ -58,13 +58,15 @@ PIXELS: Final = {f"/pixel/v1/{kind}": kind for kind in ("track", "page")}
 SDK_METRICS: Final = "/v1/m"
 PROJECTS: Final = "/v1/projects/"
 SOURCE_CONFIG: Final = "/sourceConfig"
-QUIET: Final = frozenset({BOT})
+QUIET: Final = frozenset({BOT, UNEXPECTED})
 """Codes of what is set aside although its sender did nothing wrong: it is not told as an error."""
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than SDKs and proxies keep an idle connection: who closes it first must be them, or a request is sent
 into a connection that is just being closed."""
 SWITCH_SECONDS: Final = 0.001
 """How long a thread may keep the interpreter while another waits: the writer must not starve."""
+MOST_LOGGED: Final = 10
+"""Messages of one request that made us fail and are logged one by one."""
 NOTHING: Final = Refused(404, "not_found", "there is nothing at this path; see the README")
 
 DONE: Final = b'{"success":true}'
@@ -82,6 +84,7 @@ class Edge:
         self._sources: SourceTable | None = None
         self._activity: Activity | None = None
         self._limits = Limits()
+        self._turns = Turns()
         self._visitors = Visitors(settings.master_key)
         self._inbound = Inbound(self._take_from, _tell, self._note)
         self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
@@ -213,8 +216,12 @@ class Edge:
             pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
         except ValueError:
             return Refused(400, "too_many_fields", f"an address may have {MOST_FIELDS} parameters")
-        batch = Batch([message_of(kind, pairs)], {})
-        return await self._take(batch, dict(pairs).get("writeKey"), b"", received, scope, dict(scope["headers"]))
+        message = message_of(kind, pairs)
+        # It is as large as the message that it becomes.
+        text = orjson.dumps(message)
+        return await self._take(
+            Batch([message], {}), dict(pairs).get("writeKey"), text, received, scope, dict(scope["headers"])
+        )
 
     async def _take(
         self,
@@ -254,9 +261,15 @@ class Edge:
             sized=len(text) <= source.size,
             exact=not decode.has_long_number(text),
         )
-        intake = take_in(self._visitors.named(batch, source, scope, headers), arrival, POLICY, new_id)
+        named = self._visitors.named(batch, source, scope, headers)
+        intake = await self._turns.sorted(named, arrival, len(text))
+        if isinstance(intake, Refused):
+            self._note(source, received, refused=1)
+            return intake
         correlation = request_id(received, new_id())
-        outcome = await self._written(source, received, correlation, intake, len(text))
+        for failure in intake.failures[:MOST_LOGGED]:
+            logger.error("a message cannot be taken in", error=failure.error, source=source.id, correlation=correlation)
+        outcome = await self._written(source, received, correlation, intake)
         if outcome is Outcome.DURABLE:
             self._note(source, received, events=len(intake.accepted), errors=len(intake.set_aside))
             if intake.violations and self._activity is not None:
@@ -293,9 +306,9 @@ class Edge:
             return answers.DISABLED
         return source
 
-    async def _written(self, source: Source, received: int, correlation: str, intake: Intake, size: int) -> Outcome:
+    async def _written(self, source: Source, received: int, correlation: str, intake: Intake) -> Outcome:
         answer = self._loop.create_future()
-        work = Work(source.id, received, correlation, intake, size, answer)
+        work = Work(source.id, received, correlation, intake, intake.size, answer)
         if self._writer is None or not self._writer.submit(work):
             return Outcome.UNAVAILABLE
         return await answer
@@ -354,7 +367,7 @@ def sender_of(scope: Scope, headers: Mapping[bytes, bytes], source: Source) -> S
     """What the connection says of the person's device: a browser's does, a server's SDK says nothing of it."""
     if not _BROWSERS_SAY.isdisjoint(headers):
         client = scope.get("client") or ("",)
-        agent = headers.get(b"user-agent", b"").decode("latin-1")
+        agent = headers.get(b"user-agent", b"")[:LONGEST].decode("latin-1")
         return Sender(str(client[0]), agent, source.ip, source.bots)
     return Sender(ip_policy=source.ip, bots=source.bots)
 

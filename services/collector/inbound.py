@@ -26,8 +26,10 @@ from services.collector.writer import Outcome
 from shared.errors import SamlaError
 
 FRESH_SECONDS: Final = 5.0
-"""How soon a connection that was ended, or a source that was disabled, is refused."""
+"""How soon a connection that was ended is refused; a source that was disabled, too, and so before its write key is."""
 MOST_KNOWN: Final = 10_000
+LONGEST_NAME: Final = 100
+"""Characters of a source's or a dialect's name in an address."""
 MOST_FIELDS: Final = 100
 """Parameters of a webhook's address."""
 IGNORED: Final = Counter("samla_inbound_ignored_total", "Webhooks that say nothing to us", ["dialect", "reason"])
@@ -78,9 +80,9 @@ class Inbound:
         connection = await self._connection(scope["path"])
         if isinstance(connection, Refused):
             return connection
-        source, dialect, secret = connection
+        source, dialect = connection.source, connection.dialect
         webhook = webhook_of(scope, raw)
-        if not is_signed(webhook, dialect.scheme, secret, received // 1000):
+        if not any(is_signed(webhook, dialect.scheme, each, received // 1000) for each in connection.good(received)):
             return self._refused(source, dialect, received, _UNSIGNED)
         if scope["method"] == "GET":
             return Heard({"success": True}) if dialect.probe else Refused(405, "method_not_allowed", "use POST")
@@ -104,6 +106,8 @@ class Inbound:
         name, _, source = path.rstrip("/").removeprefix(INBOUND).partition("/")
         if self._store is None:
             return answers.UNAVAILABLE
+        if len(name) > LONGEST_NAME or len(source) > LONGEST_NAME:
+            return _NOT_CONNECTED
         at, connection = self._known.get(f"{source}/{name}", (float("-inf"), None))
         if time.monotonic() - at > FRESH_SECONDS:
             try:
@@ -119,8 +123,10 @@ class Inbound:
         return connection
 
     def _remember(self, key: str, connection: Connection | None) -> None:
+        # The latest stand last: who makes names up does not make those be forgotten that are asked for.
+        self._known.pop(key, None)
         if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
+            del self._known[next(iter(self._known))]
         self._known[key] = (time.monotonic(), connection)
 
 

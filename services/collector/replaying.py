@@ -40,7 +40,7 @@ class Replaying:
 
     def page(self, chosen: Chosen, rule: Rule | None, after: str, limit: int, dry: bool) -> dict[str, Any]:
         """Replays the entries behind `after`, `limit` at most. With `dry` it only says what would come of it."""
-        sources = {each.id: each for each in self._sources.all()}
+        sources = self._sources.by_id()
         entries = self._quarantine.page(chosen, after, limit)
         found = {each.id: self._again(each, sources, rule) for each in entries}
         passed = {each.id: (each, taken) for each in entries if isinstance(taken := found[each.id], Accepted)}

@@ -5,18 +5,22 @@ from functools import lru_cache
 from typing import Any, Final
 
 import orjson
+import structlog
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from services.collector.domain import cleaning, plan
 from services.collector.domain.agreement import Agreement
 from services.collector.domain.cleaning import Cleaning, cleaning_of
 from services.collector.domain.plan import Plan, plan_of
 from services.collector.domain.rules import Rules
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, SamlaError
 
 CLEANING: Final = "cleaning"
 PLAN: Final = "plan"
 KINDS: Final = (CLEANING, PLAN)
+
+logger = structlog.get_logger(__name__)
 
 
 class RuleBook:
@@ -100,21 +104,32 @@ def _agreement(doc: Mapping[str, Any]) -> Agreement:
 
 def rules_of(texts: Mapping[str, tuple[int, bytes]], agreement: Agreement | None) -> Rules:
     """A source's rules, compiled; each version once a process."""
-    cleaning = _cleaning(*texts[CLEANING]) if CLEANING in texts else None
-    plan = _plan(*texts[PLAN]) if PLAN in texts else None
-    return Rules(agreement, cleaning, plan)
+    return Rules(
+        agreement,
+        _cleaning(*texts[CLEANING]) if CLEANING in texts else None,
+        _plan(*texts[PLAN]) if PLAN in texts else None,
+    )
 
 
 @lru_cache(maxsize=1_000)
 def _cleaning(version: int, text: bytes) -> Cleaning | None:
     rule = orjson.loads(text)
-    return cleaning_of(version, rule) if rule else None
+    try:
+        return cleaning_of(version, rule) if rule else None
+    except SamlaError:
+        # What was right when it was written may not be so for newer code; other sources must not suffer for it.
+        logger.error("cleaning rules cannot be used any more: messages of their source are set aside", version=version)
+        return cleaning.unusable(version)
 
 
 @lru_cache(maxsize=1_000)
 def _plan(version: int, text: bytes) -> Plan | None:
     rule = orjson.loads(text)
-    return plan_of(version, rule) if rule else None
+    try:
+        return plan_of(version, rule) if rule else None
+    except SamlaError:
+        logger.error("a plan cannot be used any more: messages of its source are set aside", version=version)
+        return plan.unusable(version)
 
 
 def _text(rule: Mapping[str, Any]) -> str:

@@ -9,9 +9,12 @@ from services.collector.domain.source import Source
 from services.collector.store import hashed
 
 FRESH_SECONDS: Final = 5.0
-"""How soon a source that was disabled is refused; how long a key that nobody has is not looked for again."""
+"""How often the table is read, while anybody sends; how long a key that nobody has is not looked for again."""
 STALE_SECONDS: Final = 8.0
-"""Within this time a table that is no longer fresh is used while it is read again."""
+"""How soon a source that was disabled is refused: within this time a table that is no longer fresh is used while it
+is read again."""
+LONGEST_KEY: Final = 100
+"""Characters; ours have 32."""
 MOST_UNKNOWN: Final = 10_000
 
 
@@ -26,6 +29,7 @@ class SourceTable:
         """Keys that were sent, so that they are hashed once a reading."""
         self._refreshing = False
         self._unknown: dict[str, float] = {}
+        """Hash of a key that nobody has -> when it was looked for: who knows what was sent for a key."""
         self.origins: frozenset[str] = frozenset()
         """Of all sources: whose pages may send cookies."""
         self._loaded = float("-inf")
@@ -40,12 +44,20 @@ class SourceTable:
         """Whether the table must be read again before answering about this key: where nobody has for a while, and for
         a key that it does not hold, which may have been made a moment ago."""
         now = self._now()
+        if not self.ready:
+            return True
+        if len(write_key) > LONGEST_KEY:
+            return False
         if now - self._loaded > STALE_SECONDS:
             return True
-        return self.known(write_key) is None and now - self._unknown.get(write_key, float("-inf")) > FRESH_SECONDS
+        if self.known(write_key) is not None:
+            return False
+        return now - self._unknown.get(hashed(write_key), float("-inf")) > FRESH_SECONDS
 
     def known(self, write_key: str) -> Source | None:
         """The source of a write key."""
+        if len(write_key) > LONGEST_KEY:
+            return None
         found = self._found.get(write_key)
         if found is None and (found := self._by_key.get(hashed(write_key))) is not None:
             self._found[write_key] = found
@@ -67,13 +79,18 @@ class SourceTable:
                     self._read()
             finally:
                 self._refreshing = False
-            if self.known(write_key) is None:
-                self._unknown[write_key] = self._now()
+            if len(write_key) <= LONGEST_KEY and self.known(write_key) is None:
+                self._remember(hashed(write_key))
 
     def _read(self) -> None:
         began = self._now()
         self._by_key, self._loaded = self._load(), began
         self._found = {}
         self.origins = frozenset(each for source in self._by_key.values() for each in source.origins)
-        if len(self._unknown) > MOST_UNKNOWN:
-            self._unknown.clear()
+
+    def _remember(self, unknown: str) -> None:
+        """The latest stand last, so the first is the oldest."""
+        self._unknown.pop(unknown, None)
+        if len(self._unknown) >= MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+        self._unknown[unknown] = self._now()

@@ -2,27 +2,27 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-import orjson
 from bson.binary import Binary
 from pymongo import DESCENDING, UpdateOne
-from pymongo.collection import Collection
+from pymongo import collection as mongo
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from contracts.collector import DAYS
 from services.collector.domain.agreement import Agreement
 from services.collector.domain.intake import Intake, SetAside
-from services.collector.domain.quarantine import FORM, Kept, unpacked
+from services.collector.domain.naming import is_of, names
+from services.collector.domain.quarantine import FORM, Kept, kept_of, unpacked
 from services.collector.domain.raw import request_of
 from services.collector.domain.rules import Rules
 from services.collector.domain.source import Source, checked, named
 from services.collector.rulebook import AgreementStore, RuleBook, rules_of
 from shared.errors import Conflict, NotFound, SamlaError
-from shared.keyring import Keyring, Sealed, Sealing, new_id
+from shared.keyring import Identifier, Keyring, Sealed, Sealing, new_id
 from shared.mongo import pages
 
 RAW: Final = "raw"
@@ -69,6 +69,10 @@ class SourceStore:
         """All, oldest first."""
         rules = self._rules_of()
         return [_source(doc, rules(doc)) for doc in self._sources.find().sort("created", 1)]
+
+    def by_id(self) -> dict[str, Source]:
+        """Id -> source."""
+        return {each.id: each for each in self.all()}
 
     def one(self, identity: str) -> Source:
         """One of them. Raises SamlaError."""
@@ -174,11 +178,10 @@ class QuarantineStore:
             return
         holder = held_by(source, received)
         ids = [self._keyring.event_id(source, hashlib.sha256(each.raw).hexdigest(), RAW) for each in entries]
+        agreement = intake.arrival.rules.agreement
+        kept = kept_of(entries, request_of(intake), agreement.id if agreement else "")
         sealed = self._keyring.seal(
-            [
-                Sealing(holder, RAW, identity, _kept(each, intake).packed())
-                for identity, each in zip(ids, entries, strict=True)
-            ]
+            [Sealing(holder, RAW, identity, each.packed()) for identity, each in zip(ids, kept, strict=True)]
         )
         self._entries.bulk_write(
             [
@@ -249,13 +252,20 @@ class QuarantineStore:
         if steps:
             self._entries.bulk_write(steps, ordered=False)
 
-    def naming(self, values: set[str]) -> Iterator[tuple[str, bytes]]:
-        """(id, what was sent) of the entries that hold one of these identifiers anywhere, in any case of letters."""
-        wanted = _any_of(values)
+    def of(self, wanted: Collection[Identifier], sources: Mapping[str, Source]) -> Iterator[Kept]:
+        """What is somebody's own who is known by one of these, see domain.naming."""
+        yield from (kept for _, source, kept in self._all() if is_of(kept, sources.get(source), wanted))
+
+    def forget(self, wanted: Collection[Identifier], sources: Mapping[str, Source]) -> int:
+        """Removes what names somebody who is known by one of these, see domain.naming; how many entries."""
+        return self.remove([each for each, source, kept in self._all() if names(kept, sources.get(source), wanted)])
+
+    def _all(self) -> Iterator[tuple[str, str, Kept]]:
+        """(id, source, opened) of all whose key is there."""
         for page in pages(self._entries.find({}, batch_size=PAGE), PAGE):
             for doc, kept in zip(page, self._opened(page), strict=True):
-                if kept is not None and any(map(wanted, kept.texts())):
-                    yield doc["_id"], kept.raw.encode(errors="replace")
+                if kept is not None:
+                    yield doc["_id"], doc["source"], kept
 
     def remove(self, identities: Sequence[str]) -> int:
         """How many are gone."""
@@ -282,17 +292,6 @@ class QuarantineStore:
         ]
 
 
-def _kept(each: SetAside, intake: Intake) -> Kept:
-    request = request_of(intake)
-    return Kept(
-        raw=each.raw.decode(errors="replace"),
-        shared=request.shared,
-        gpc=request.gpc,
-        address=request.address,
-        agent=request.agent,
-    )
-
-
 DAY_MS: Final = 86_400_000
 
 
@@ -307,7 +306,7 @@ class SealedDay(NamedTuple):
         """The first instant of the next day."""
         return self.begins + DAY_MS
 
-    def is_in(self, collection: "Collection[Any]") -> bool:
+    def is_in(self, collection: "mongo.Collection[Any]") -> bool:
         """Whether a collection of what sources sent holds anything of it."""
         between = {"$gte": self.begins, "$lt": self.ends}
         return collection.find_one({"source": self.source, "received": between}, {"_id": 1}) is not None
@@ -340,36 +339,3 @@ def _entry(source: str, holder: str, received: int, each: SetAside, sealed: byte
         "sealed": Binary(sealed),
         "form": FORM,
     }
-
-
-def _any_of(values: set[str]) -> "Callable[[bytes], bool]":
-    """Tells whether raw JSON names one of the values; a value that was cut off is found by its beginning."""
-    lowered = {value.strip().lower() for value in values if value.strip()}
-
-    def named(raw: bytes) -> bool:
-        try:
-            return not lowered.isdisjoint(_leaves(orjson.loads(raw)))
-        except orjson.JSONDecodeError:
-            text = raw.decode(errors="replace").lower()
-            return any(value in text for value in lowered)
-
-    return named
-
-
-def _leaves(value: object) -> Iterator[str]:
-    stack = [value]
-    while stack:
-        each = stack.pop()
-        if isinstance(each, dict):
-            stack.extend(each.values())
-        elif isinstance(each, list):
-            stack.extend(each)
-        elif isinstance(each, (str, int)):
-            yield from _written(str(each).strip().lower())
-
-
-def _written(text: str) -> Iterator[str]:
-    """A value as it may be compared: as it is, and a telephone number without what separates its digits."""
-    yield text
-    if text.startswith("+"):
-        yield "+" + "".join(each for each in text if each.isdigit())

@@ -52,14 +52,15 @@ class Visitors:
         # To ask changes nothing: who only looks must not be given an id for it.
         if method != "GET":
             identity = identity or (str(uuid4()) if keeps else None)
-            told.append((b"set-cookie", self._cookie(source, identity, caller).encode()))
+            told += [(b"set-cookie", each.encode()) for each in self._cookies(source, identity, caller, headers)]
         await answers.plain(send, 200, orjson.dumps({"anonymousId": identity}), told)
 
-    def _cookie(self, source: Source, identity: str | None, caller: Caller) -> str:
+    def _cookies(self, source: Source, identity: str | None, caller: Caller, headers: Headers) -> list[str]:
+        sent = headers.get(b"cookie", b"").decode("latin-1")
         if identity is None:
-            return domain.forgotten(source.id, caller)
+            return domain.forgotten(source.id, caller, sent)
         value = domain.signed(self._key(source.id), source.id, identity)
-        return domain.kept(source.id, value, source.cookie_days, caller)
+        return domain.kept(source.id, value, source.cookie_days, caller, sent)
 
     def named(self, batch: Batch, source: Source, scope: Scope, headers: Headers) -> Batch:
         """The batch; what says nothing of whose it is, is that of the browser's visitor."""

@@ -1,31 +1,48 @@
 """The `samla` command. Each command asks the service that owns the matter, over RPC."""
 
 import itertools
-import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import orjson
 import typer
+from pymongo.errors import PyMongoError
 
+from contracts.admin import PLAN_MODES
 from contracts.streams import STREAMS
 from services.console import show
-from services.console.asking import ask, open_log, profile_of
+from services.console.asking import ask, asked, open_log, profile_of
+from services.console.given import LARGEST, Limit, json_of, text_of
 from services.console.identity_commands import identity
-from services.console.importing.files import dialect_of, rows_of
-from services.console.importing.mapping import mapped, mappings_of
+from services.console.importing.mapping import Mapping_, mapped, mappings_of
+from services.console.importing.opening import Opening, open_file
 from services.console.importing.proposal import proposed
-from services.console.importing.sending import Door, Mark, digest_of, send
+from services.console.importing.sending import (
+    MOST_PATIENCE,
+    NO_MESSAGE,
+    PATIENCE,
+    Door,
+    Mark,
+    checked_key,
+    checked_url,
+    digest_of,
+    send,
+)
 from services.console.importing.trying import trial
 from services.console.progress import behind
 from shared.config import Settings
-from shared.errors import SamlaError
-from shared.rpc import rpc_cluster
+from shared.errors import NotFound, SamlaError
 
+Mode = StrEnum("Mode", PLAN_MODES)  # type: ignore[misc]
+WARN: Final = Mode("warn")
+Whole = Annotated[int, typer.Option(min=0, max=LARGEST - 1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 app = typer.Typer(
@@ -33,6 +50,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Errors are lines, not boxes that wrap what they name.
+    rich_markup_mode=None,
 )
 
 
@@ -74,8 +93,9 @@ def source_list(as_json: AsJson = False) -> None:
     """All sources."""
     show.table(
         ask("collector", "sources"),
-        ["source", "name", "party", "enabled", "ip", "bots", "rate", "events", "errors", "refused", "last_seen"],
+        ["source", "name", "party", "enabled", "events", "errors", "last_seen", "refused", "rate", "ip", "bots"],
         as_json,
+        least=["bots", "ip", "rate", "refused", "party"],
     )
 
 
@@ -96,24 +116,30 @@ def source_set(  # noqa: PLR0913, PLR0917 - an option a setting
     source: str,
     ip: Annotated[str, typer.Option(help="IP addresses: keep, truncate or drop")] = "",
     bots: Annotated[str, typer.Option(help="messages of bots: set_aside or keep")] = "",
-    rate: Annotated[int, typer.Option(help="events a second; 0: no limit")] = -1,
-    quarantine_days: Annotated[int, typer.Option(help="how long what could not be taken in is kept")] = -1,
-    alarm: Annotated[int, typer.Option(help="quarantined messages in an hour that are too many; 0: never")] = -1,
-    raw_days: Annotated[int, typer.Option(help="how long messages are kept as received; 0: not at all")] = -1,
-    size: Annotated[int, typer.Option(help="bytes that one message may hold")] = -1,
+    rate: Annotated[int | None, typer.Option(help="events a second; 0: no limit")] = None,
+    quarantine_days: Annotated[int | None, typer.Option(help="how long what could not be taken in is kept")] = None,
+    alarm: Annotated[
+        int | None, typer.Option(help="quarantined messages in an hour that are too many; 0: never")
+    ] = None,
+    raw_days: Annotated[int | None, typer.Option(help="how long messages are kept as received; 0: not at all")] = None,
+    size: Annotated[int | None, typer.Option(help="bytes that one message may hold")] = None,
     region: Annotated[str, typer.Option(help="of telephone numbers without a country code, such as SE")] = "",
-    cookie_days: Annotated[int, typer.Option(help="how long browsers keep a visitor's id; 0: none is given")] = -1,
+    cookie_days: Annotated[
+        int | None, typer.Option(help="how long browsers keep a visitor's id; 0: none is given")
+    ] = None,
     origins: Annotated[str | None, typer.Option(help="that may use the visitor's cookie, with commas between")] = None,
     cookie_gpc: Annotated[str, typer.Option(help="Sec-GPC and the visitor's id: ignore or refuse")] = "",
     example: Annotated[bool | None, typer.Option(help="whether the example page is shown")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Changes what is done with what the source sends."""
-    given = {"ip": ip, "bots": bots, "rate": rate, "quarantine_days": quarantine_days, "alarm": alarm}
+    given: dict[str, Any] = {"ip": ip, "bots": bots, "rate": rate, "quarantine_days": quarantine_days, "alarm": alarm}
     given |= {"raw_days": raw_days, "size": size, "region": region}
     given |= {"cookie_days": cookie_days, "cookie_gpc": cookie_gpc, "example": example}
     given |= {"origins": None if origins is None else [each.strip() for each in origins.split(",") if each.strip()]}
-    changes = {name: value for name, value in given.items() if value not in ("", -1, None)}
+    changes = {name: value for name, value in given.items() if value not in ("", None)}
+    if not changes:
+        raise typer.BadParameter("say what is to be different: samla source set --help")
     show.record(ask("collector", "change_source", source, changes), as_json)
 
 
@@ -133,14 +159,13 @@ def source_connect(
     dialect: Annotated[str, typer.Argument(help="shopify, stripe, mailchimp, typeform, or the name of --own")],
     secret: Annotated[str, typer.Option(help="That the tool signs with, or @FILE; one is made where left out.")] = "",
     own: Annotated[str, typer.Option(help="A dialect of your own: JSON, or @FILE; see docs/inbound.md")] = "",
+    overlap_hours: Annotated[float, typer.Option(help="how long a secret that was there before is good")] = 24,
     as_json: AsJson = False,
 ) -> None:
     """Takes a tool's webhooks for the source; prints the address to give to the tool."""
-    try:
-        given = Path(secret[1:]).read_text().strip() if secret.startswith("@") else secret
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {secret[1:]}: {error.strerror}") from error
-    made = ask("collector", "connect_source", source, dialect, given, _json_argument(own) if own else None)
+    given = text_of(secret)
+    document = json_of(own) if own else None
+    made = ask("collector", "connect_source", source, dialect, given, document, overlap_hours)
     shown = {"source": source, "dialect": dialect, "url": Settings.from_env().collector_url.rstrip("/") + made["path"]}
     show.record(shown if given else {**shown, "secret": made["secret"]}, as_json)
 
@@ -166,8 +191,10 @@ def source_rules(source: str) -> None:
 @source.command("clean")
 def source_clean(
     source: str,
-    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; {} for none")],
-    messages: Annotated[int, typer.Option(help="of the last ones, on which they are tried before")] = 1_000,
+    rules: Annotated[str, typer.Argument(help="Cleaning rules: JSON, or @FILE; null for none")],
+    messages: Annotated[
+        int, typer.Option(min=1, max=20_000, help="of the last ones, on which they are tried before")
+    ] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries them.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,
     as_json: AsJson = False,
@@ -179,8 +206,10 @@ def source_clean(
 @source.command("plan")
 def source_plan(
     source: str,
-    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; {} for none")],
-    messages: Annotated[int, typer.Option(help="of the last ones, on which it is tried before")] = 1_000,
+    plan: Annotated[str, typer.Argument(help="A tracking plan: JSON, or @FILE; null for none")],
+    messages: Annotated[
+        int, typer.Option(min=1, max=20_000, help="of the last ones, on which it is tried before")
+    ] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tries it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also where more would be set aside than now.")] = False,
     as_json: AsJson = False,
@@ -191,7 +220,7 @@ def source_plan(
 
 def _change_rules(source: str, kind: str, rule: str, messages: int, dry_run: bool, force: bool, as_json: bool) -> None:
     method, more = ("test_rules", {}) if dry_run else ("change_rules", {"meant": force})
-    report = ask("collector", method, source, kind, _json_argument(rule), messages, timeout=120, **more)
+    report = ask("collector", method, source, kind, json_of(rule), messages, timeout=120, **more)
     show.record(report, as_json)
     if not report.get("saved", True):
         typer.echo(
@@ -203,24 +232,29 @@ def _change_rules(source: str, kind: str, rule: str, messages: int, dry_run: boo
 @source.command("learn")
 def source_learn(
     source: str,
-    messages: Annotated[int, typer.Option(help="of the last ones, from which it is learned")] = 1_000,
-    mode: Annotated[str, typer.Option(help="warn, drop or quarantine")] = "warn",
+    messages: Annotated[
+        int, typer.Option(min=1, max=20_000, help="of the last ones, from which it is learned")
+    ] = 1_000,
+    mode: Annotated[Mode, typer.Option(help="What is done with what does not fit.")] = WARN,
 ) -> None:
     """Writes a tracking plan that the source's last messages fit; `samla source plan` puts it in force."""
-    show.as_json(ask("collector", "learn_plan", source, messages, mode, timeout=120))
+    show.as_json(ask("collector", "learn_plan", source, messages, mode.value, timeout=120))
 
 
 @source.command("violations")
 def source_violations(source: str, as_json: AsJson = False) -> None:
     """What was not as its tracking plan says, by event and property; `samla source received` shows examples."""
     found = ask("collector", "violations", source)
-    show.table(found, ["event", "path", "rule", "count", "last", "examples"], as_json)
+    show.table(found, ["event", "path", "rule", "count", "last", "examples"], as_json, least=["last"])
 
 
 @source.command("received")
 def source_received(request: Annotated[str, typer.Argument(help="A correlation id")]) -> None:
     """A request as it was received."""
-    show.as_json(ask("collector", "received", request))
+    found = ask("collector", "received", request)
+    if found is None:
+        raise NotFound(f"nothing is kept of a request {request}: see X-Correlation-Id, and raw_days of its source")
+    show.as_json(found)
 
 
 @source.command("trace")
@@ -279,7 +313,7 @@ def agreement_create(
 def agreement_list(as_json: AsJson = False) -> None:
     """All agreements and licences."""
     columns = ["agreement", "kind", "partner", "purposes", "fields", "from", "until", "ended"]
-    show.table(ask("collector", "agreements"), columns, as_json)
+    show.table(ask("collector", "agreements"), columns, as_json, least=["kind", "from", "ended"])
 
 
 @agreement.command("end")
@@ -299,26 +333,31 @@ def segment_create(
     as_json: AsJson = False,
 ) -> None:
     """Makes a segment and fills it from history."""
-    show.record(ask("segmentation", "create_segment", key, name or key, _json_argument(definition)), as_json)
+    show.record(ask("segmentation", "create_segment", key, name or key, json_of(definition)), as_json)
 
 
 @segment.command("list")
 def segment_list(as_json: AsJson = False) -> None:
     """All segments and their sizes."""
-    show.table(ask("segmentation", "segments"), ["segment", "key", "name", "version", "size"], as_json)
+    show.table(
+        ask("segmentation", "segments"),
+        ["segment", "key", "name", "version", "size"],
+        as_json,
+        least=["name", "version"],
+    )
 
 
 @segment.command("preview")
 def segment_preview(definition: Annotated[str, typer.Argument(help="JSON, or @FILE")], as_json: AsJson = False) -> None:
     """How many profiles a definition would hold, without saving it."""
-    show.record(ask("segmentation", "preview", _json_argument(definition), timeout=120), as_json)
+    show.record(ask("segmentation", "preview", json_of(definition), timeout=120), as_json)
 
 
 @segment.command("members")
 def segment_members(
     segment: str,
     after: Annotated[str, typer.Option(help="The last profile of the page before.")] = "",
-    limit: int = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """The profiles in a segment, a page at a time."""
@@ -356,18 +395,20 @@ def destination_subscribe(
 @destination.command("list")
 def destination_list(as_json: AsJson = False) -> None:
     """All destinations."""
-    show.table(ask("activation", "destinations"), ["destination", "name", "kind", "url", "enabled"], as_json)
+    show.table(
+        ask("activation", "destinations"), ["destination", "name", "kind", "url", "enabled"], as_json, least=["kind"]
+    )
 
 
 @delivery.command("list")
 def delivery_list(
     status: Annotated[str, typer.Option(help="pending, delivered, held, dead ...")] = "",
-    limit: int = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """The latest deliveries."""
     found = ask("activation", "deliveries", status or None, limit)
-    show.table(found, ["delivery", "destination", "status", "attempts", "reason"], as_json)
+    show.table(found, ["delivery", "destination", "status", "attempts", "reason"], as_json, least=["destination"])
 
 
 @delivery.command("redrive")
@@ -387,50 +428,85 @@ def delivery_redrive(
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, .ndjson, .parquet or .xlsx")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, NDJSON, JSON, .parquet or .xlsx")],
     mapping: Annotated[str, typer.Option(help="How rows become messages: JSON, or @FILE")] = "",
     write_key: Annotated[str, typer.Option(help="The source's; or @FILE")] = "",
     propose: Annotated[bool, typer.Option("--propose", help="Only proposes a mapping.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only shows and counts what would be sent.")] = False,
-    rows: Annotated[int, typer.Option(help="Only the first so many; 0: all, but 10,000 in a dry run.")] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="Only the first so many; 0: all, but 10,000 in a dry run.")] = 0,
     encoding: Annotated[str, typer.Option(help="Told by looking, where left out.")] = "",
-    separator: Annotated[str, typer.Option(help="Likewise.")] = "",
-    url: Annotated[str, typer.Option(help="The collector's; this machine's where left out.")] = "",
+    separator: Annotated[str, typer.Option(help="One character, or tab. Likewise.")] = "",
+    url: Annotated[str, typer.Option(help="The collector's; COLLECTOR_URL where left out.")] = "",
+    patience: Annotated[
+        float, typer.Option(min=0, max=MOST_PATIENCE, help="Seconds for which a collector that takes nothing is asked.")
+    ] = PATIENCE,
     as_json: AsJson = False,
 ) -> None:
     """Sends a file's rows through the collector's door. Cut off, it goes on; done twice, it changes nothing."""
-    dialect = dialect_of(file, encoding, separator)
-    if propose:
-        sample = [row for row, _ in itertools.islice(rows_of(file, dialect), SAMPLE)]
-        return show.as_json(proposed(list(dict.fromkeys(name for row in sample for name in row)), sample))
-    if not mapping:
+    if not mapping and not propose:
         raise typer.BadParameter("give --mapping; `samla import FILE --propose` writes one to begin with")
-    wanted = mappings_of(_json_argument(mapping))
-    chosen = itertools.islice(rows_of(file, dialect), rows or (TRIED if dry_run else None))
-    if dry_run:
-        found = trial(wanted, chosen)
-        if not as_json:
-            show.messages(found.sample)
-        return show.record(found._asdict() if as_json else _counts(found._asdict()), as_json)
-    key = Path(write_key[1:]).read_text().strip() if write_key.startswith("@") else write_key
-    if not key:
+    if not write_key and not propose and not dry_run:
         raise typer.BadParameter("give --write-key, the source's that the file is from")
-    settings = Settings.from_env()
-    mark = Mark(settings.home / "imports", digest_of(file), msgspec.json.encode(wanted), key.encode())
-    door = Door(url or f"http://127.0.0.1:{settings.collector_port}", key)
-    with show.reading(file.stat().st_size, as_json) as (advance, counted):
-        report = send(mapped(wanted, chosen), door, mark, advance, counted)
-    return show.record(report._asdict(), as_json)
+    wanted = () if propose else mappings_of(json_of(mapping))
+    known = open_file(file, encoding, separator, wanted)
+    if not as_json:
+        _tell(known.notes)
+    if propose:
+        show.as_json(proposed(known.columns, [row for row, _ in itertools.islice(known.rows, SAMPLE)]))
+    elif dry_run:
+        _try(known, wanted, rows or TRIED, as_json)
+    else:
+        address = checked_url(url or Settings.from_env().collector_url)
+        _send(known, file, wanted, rows or None, (address, checked_key(text_of(write_key)), patience), as_json)
+
+
+def _send(
+    known: Opening,
+    file: Path,
+    wanted: Sequence[Mapping_],
+    rows: int | None,
+    door: tuple[str, str, float],
+    as_json: bool,
+) -> None:
+    chosen = mapped(wanted, itertools.islice(known.checked().rows, rows))
+    _, key, _ = door
+    mark = Mark(Settings.from_env().home / "imports", digest_of(file), msgspec.json.encode(wanted), key.encode())
+    with show.reading(file.stat().st_size, as_json) as bar:
+        report = send(chosen, Door(*door, bar.say), mark, bar.at, bar.rows)
+    _show_counts(report._asdict(), known, as_json)
+    if not (report.messages or report.skipped):
+        raise SamlaError(NO_MESSAGE)
+    if report.messages and report.set_aside == report.messages:
+        raise SamlaError("all of it was set aside: see `samla quarantine list`")
+
+
+def _try(known: Opening, wanted: Sequence[Mapping_], rows: int, as_json: bool) -> None:
+    found = trial(wanted, itertools.islice(known.rows, rows))
+    if not as_json:
+        show.messages(found.sample)
+    _show_counts(found._asdict(), known, as_json)
+    known.checked()
+    if not found.messages:
+        raise SamlaError(NO_MESSAGE)
+
+
+def _show_counts(found: dict[str, Any], known: Opening, as_json: bool) -> None:
+    """As JSON with what was noticed of the file; for people without the sample, and without what there is none of."""
+    if as_json:
+        return show.as_json({**found, "notes": known.notes})
+    if known.formulas:
+        _tell(known.notes[-1:])
+    return show.record({name: each for name, each in found.items() if name != "sample" and each not in ({}, [])})
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for each in notes:
+        show.note(each)
 
 
 SAMPLE: Final = 200
 TRIED: Final = 10_000
 """Rows that a dry run looks at."""
-
-
-def _counts(found: dict[str, Any]) -> dict[str, Any]:
-    """Without the sample, and without what there is none of."""
-    return {name: each for name, each in found.items() if name != "sample" and each not in ({}, [])}
 
 
 # Quarantine and parked events
@@ -440,7 +516,7 @@ def _counts(found: dict[str, Any]) -> dict[str, Any]:
 def quarantine_list(
     source: str = "",
     reason: str = "",
-    limit: int = 50,
+    limit: Limit = 50,
     count: Annotated[bool, typer.Option("--count", help="Only how many there are by reason.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -466,7 +542,7 @@ def quarantine_mend(
     as_json: AsJson = False,
 ) -> None:
     """Mends one; it is taken in by `samla quarantine replay`."""
-    given = [_json_argument(text) if text else None for text in (message, rule)]
+    given = [json_of(text) if text else None for text in (message, rule)]
     show.record(ask("collector", "quarantine_mend", identity, *given), as_json)
 
 
@@ -481,7 +557,7 @@ def quarantine_replay(
 ) -> None:
     """Takes quarantined messages in again; 1 where some still fail."""
     chosen = {"source": source or None, "reason": reason or None, "ids": identities or None}
-    mending = _json_argument(rule) if rule else None
+    mending = json_of(rule) if rule else None
     whole: dict[str, Any] = {"looked_at": 0, "replayed": 0, "still": {}, "examples": []}
     after: str | None = ""
     with show.progress(ask("collector", "quarantine_size", **chosen), as_json) as advance:
@@ -502,7 +578,7 @@ def quarantine_replay(
 def parked_list(as_json: AsJson = False) -> None:
     """Parked events of every service."""
     found = [{"service": name, **each} for name in show.SERVICES for each in ask(name, "parked_list")]
-    show.table(found, ["service", "id", "type", "error", "where"], as_json)
+    show.table(found, ["service", "id", "type", "error", "where"], as_json, least=["where", "type"])
 
 
 @parked.command("retry")
@@ -536,7 +612,7 @@ def profile_show(
 
 
 @profile.command("timeline")
-def profile_timeline(who: str, limit: int = 20, as_json: AsJson = False) -> None:
+def profile_timeline(who: str, limit: Limit = 20, as_json: AsJson = False) -> None:
     """What a person did, latest first."""
     show.timeline(ask("profile", "timeline", profile_of(who), limit), as_json)
 
@@ -566,11 +642,12 @@ def privacy_export(
     who: str, to: Annotated[Path | None, typer.Option(help="A file; else standard output.")] = None
 ) -> None:
     """Everything that is held of a person, as JSON."""
-    text = orjson.dumps(ask("privacy", "export", profile_of(who), timeout=120), option=orjson.OPT_INDENT_2)
+    found = ask("privacy", "export", profile_of(who), timeout=120)
     if to is None:
-        sys.stdout.buffer.write(text + b"\n")
+        show.as_json(found)
     else:
-        to.write_bytes(text)
+        with os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         to.chmod(0o600)
 
 
@@ -598,7 +675,7 @@ def log_heads(as_json: AsJson = False) -> None:
 @log.command("lag")
 def log_lag(as_json: AsJson = False) -> None:
     """How many events each subscription is behind."""
-    with rpc_cluster(Settings.from_env()) as services:
+    with asked("a service") as services:
         lags = behind(services, open_log())
     show.table(
         [{"subscription": name, "behind": lag} for name, lag in lags.items()], ["subscription", "behind"], as_json
@@ -606,7 +683,7 @@ def log_lag(as_json: AsJson = False) -> None:
 
 
 @log.command("read")
-def log_read(stream: str, partition: int = 0, after: int = 0, limit: int = 20, as_json: AsJson = False) -> None:
+def log_read(stream: str, partition: Whole = 0, after: Whole = 0, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Events as they stand in the log: what is in clear, and which classes of data are sealed in them."""
     if stream not in STREAMS:
         raise typer.BadParameter(f"there is no stream {stream}: {', '.join(STREAMS)}")
@@ -623,7 +700,7 @@ def log_read(stream: str, partition: int = 0, after: int = 0, limit: int = 20, a
         }
         for each in open_log().read(stream, partition, after, limit)
     ]
-    show.table(found, ["position", "type", "subject", "time", "sealed", "data"], as_json)
+    show.table(found, ["position", "type", "subject", "time", "sealed", "data"], as_json, least=["sealed", "time"])
 
 
 # Rebuilding
@@ -648,24 +725,20 @@ def rebuild(
     raise typer.Exit(max(codes))
 
 
-def _json_argument(text: str) -> Any:
-    """JSON given as it is, or as @FILE."""
-    try:
-        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {text[1:]}: {error.strerror}") from error
-    except ValueError as error:
-        raise typer.BadParameter(f"not JSON: {error}") from error
-
-
 def main() -> None:
     """Runs the command; an error of ours is one line, and the exit code is 1."""
     try:
         Settings.from_env()
         app()
     except SamlaError as error:
-        typer.echo(f"samla: {error}", err=True)
-        raise SystemExit(1) from None
+        show.note(str(error))
+    except PyMongoError as error:
+        show.note(f"MongoDB does not answer ({type(error).__name__}): is the suite up? See `make status`")
+    except OSError as error:
+        show.note(f"cannot read or write {error.filename or 'a file'}: {error.strerror}")
+    else:
+        return
+    raise SystemExit(1)
 
 
 if __name__ == "__main__":

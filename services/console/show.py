@@ -1,16 +1,24 @@
-"""How answers look on a terminal. Tables and cards for people, JSON for scripts."""
+"""How answers look on a terminal. Tables and cards for people, JSON for scripts.
 
+What others have sent is shown as text: none of its control characters reaches the terminal, no markup in it is read.
+Ids are never wrapped or cut: where a table is wider than the terminal, columns are left out, and it says which.
+"""
+
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 from rich.tree import Tree
 
 from shared.errors import SamlaError
@@ -22,22 +30,113 @@ WIDEST_FIELD: Final = 28
 NARROWEST_MESSAGE: Final = 25
 """Characters on a terminal."""
 
-console = Console()
+GAP: Final = 2
+LONGEST_ID: Final = 64
+SHORT: Final = 16
+"""Characters of a word that is never folded."""
+NARROWEST: Final = 14
+"""Characters to which a column of texts may be folded."""
+IDS: Final = frozenset({"id", "source", "agreement", "segment", "key", "destination", "delivery", "subject", "dialect"})
+MOMENTS: Final = frozenset({"received", "last_seen", "since", "last", "from", "until", "ended", "time"})
+"""Columns of milliseconds since 1970."""
+HIDDEN: Final = re.compile(
+    "[\0-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+"""What a terminal obeys, and what turns or hides text."""
+HIDDEN_IN_JSON: Final = re.compile(HIDDEN.pattern.replace("\0-\x1f", ""))
+"""JSON's own newlines stay; orjson has written the others as escapes."""
+
+console = Console(markup=False, emoji=False, highlight=False)
+
+
+def safe(written: str) -> str:
+    """A text that a terminal only shows: control characters as escapes."""
+    return HIDDEN.sub(_escaped, written)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
-    console.file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    written = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    console.file.write(HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", written) + "\n")
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], json: bool = False, title: str = "") -> None:
-    """Rows of records; as JSON with all of their fields."""
+class _Drawn(NamedTuple):
+    """A column as it is drawn."""
+
+    name: str
+    cells: list[str]
+    widest: int
+    least: int
+    """Its width where there is no room; widest, where it may not be folded."""
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    json: bool = False,
+    title: str = "",
+    least: Sequence[str] = (),
+) -> None:
+    """Rows of records; as JSON with all of their fields.
+
+    Where there is no room for all columns, those under `least` are left out first, then the last ones.
+    """
     if json:
         return as_json(rows)
-    drawn = Table(*columns, title=title or None)
-    for row in rows:
-        drawn.add_row(*(text(row.get(column)) for column in columns))
-    return console.print(drawn)
+    shown = [_drawn(name, [_cell(name, row.get(name)) for row in rows]) for name in columns]
+    kept = _fitting(shown, least, console.width)
+    drawn = Table(title=title or None, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for column, width in zip(kept, _widths(kept, console.width), strict=True):
+        drawn.add_column(Text(column.name), width=width, overflow="fold")
+    for number in range(len(rows)):
+        drawn.add_row(*(Text(column.cells[number]) for column in kept))
+    console.print(drawn, width=max(console.width, _width(kept)), crop=False)
+    if left_out := [each.name for each in shown if each not in kept]:
+        console.print(f"not shown here: {', '.join(left_out)}; --json has all", style="dim")
+    return None
+
+
+def _drawn(name: str, cells: list[str]) -> _Drawn:
+    widest = max(map(cell_len, (name, *cells)))
+    most = LONGEST_ID if name in IDS else SHORT
+    whole = name in MOMENTS or all(len(each) <= most and " " not in each for each in cells)
+    return _Drawn(name, cells, widest, widest if whole else min(widest, max(NARROWEST, len(name))))
+
+
+def _width(columns: Sequence[_Drawn]) -> int:
+    return sum(each.least for each in columns) + GAP * (len(columns) - 1)
+
+
+def _fitting(columns: list[_Drawn], least: Sequence[str], room: int) -> list[_Drawn]:
+    """The columns for which there is room; the first is always one of them."""
+    by_worth = [each.name for each in columns[1:] if each.name not in least]
+    for name in [*least, *reversed(by_worth)]:
+        if _width(columns) <= room:
+            break
+        columns = [each for each in columns if each.name != name]
+    return columns
+
+
+def _widths(columns: Sequence[_Drawn], room: int) -> list[int]:
+    """What is left of the room goes to columns that are folded, from the left."""
+    left, widths = max(0, room - _width(columns)), []
+    for each in columns:
+        more = min(left, each.widest - each.least)
+        widths.append(each.least + more)
+        left -= more
+    return widths
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in MOMENTS and isinstance(value, int):
+        return moment(value) if value else ""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ", ".join(map(safe, value))
+    return text(value)
 
 
 def record(value: Mapping[str, Any], json: bool = False) -> None:
@@ -46,7 +145,7 @@ def record(value: Mapping[str, Any], json: bool = False) -> None:
         return as_json(value)
     width = max(map(len, value), default=0)
     for name, each in value.items():
-        console.print(f"{name:<{width}}  {text(each)}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{safe(name):<{width}}  {text(each)}", soft_wrap=True)
     return None
 
 
@@ -61,22 +160,40 @@ def progress(total: int, quiet: bool = False) -> Iterator[Callable[[int], None]]
         yield lambda done: bar.advance(task, done)
 
 
+class Reading(NamedTuple):
+    """What to tell how many bytes of a file, and how many rows, are done; and what people should know."""
+
+    at: Callable[[int], None]
+    rows: Callable[[int], None]
+    say: Callable[[str], None]
+
+
 @contextmanager
-def reading(total: int, quiet: bool = False) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
-    """A bar for a file of so many bytes; gives what to tell how many of them, and how many rows, are done."""
+def reading(total: int, quiet: bool = False) -> Iterator[Reading]:
+    """A bar for a file of so many bytes, on standard error. What is said is said there too, also where it is quiet."""
+    errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if quiet:
-        yield (lambda at: None), (lambda rows: None)
+        yield Reading((lambda at: None), (lambda rows: None), note)
         return
     shown = TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s")
     with Progress(
-        BarColumn(), TaskProgressColumn(), shown, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+        BarColumn(), TaskProgressColumn(), shown, TimeRemainingColumn(), console=errors, transient=True
     ) as bar:
         task = bar.add_task("", total=total or None, rows=0, rate=0.0)
 
         def counted(rows: int) -> None:
             bar.update(task, rows=rows, rate=rows / max(bar.tasks[0].elapsed or 0.0, 0.001))
 
-        yield (lambda at: bar.update(task, completed=at)), counted
+        def say(written: str) -> None:
+            bar.console.print(f"samla: {safe(written)}", soft_wrap=True)
+
+        yield Reading((lambda at: bar.update(task, completed=at)), counted, say)
+
+
+def note(written: str) -> None:
+    """A line for people, on standard error."""
+    sys.stderr.write(f"samla: {safe(written)}\n")
+    sys.stderr.flush()
 
 
 def messages(found: Sequence[Mapping[str, Any]]) -> None:
@@ -87,7 +204,7 @@ def messages(found: Sequence[Mapping[str, Any]]) -> None:
         drawn.add_column(str(number), overflow="fold")
     for name in dict.fromkeys(name for each in flat for name in each):
         if name != "messageId":
-            drawn.add_row(escape(name), *(escape(text(each.get(name))) for each in flat))
+            drawn.add_row(Text(safe(name)), *(Text(text(each.get(name))) for each in flat))
     console.print(drawn)
 
 
@@ -103,35 +220,34 @@ def text(value: Any) -> str:
     """A value in a cell."""
     if value is None:
         return ""
-    if isinstance(value, (dict, list)):
-        return orjson.dumps(value).decode()
-    return str(value)
+    return safe(orjson.dumps(value).decode() if isinstance(value, (dict, list)) else str(value))
 
 
 def moment(milliseconds: int | None) -> str:
     """An instant, readable, in UTC."""
     if milliseconds is None:
         return ""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        # Beyond the calendar's years.
+        return str(milliseconds)
 
 
 def instant(written: str) -> int:
     """Milliseconds since 1970 of an ISO date or time (UTC where it does not say)."""
     try:
         parsed = datetime.fromisoformat(written)
-    except ValueError as error:
+        return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
         raise SamlaError(f"not an instant: {written}; write 2017-06-01 or 2017-06-01T12:00Z") from error
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def timeline(lines: Sequence[Mapping[str, Any]], json: bool = False) -> None:
     """What a person did, a line an event."""
     if json:
         return as_json(lines)
-    drawn = Table("when", "what", "details", "source")
-    for line in lines:
-        drawn.add_row(moment(line.get("time")), *(text(line.get(name)) for name in ("what", "details", "source")))
-    return console.print(drawn)
+    return table([{**line, "when": moment(line.get("time"))} for line in lines], ["when", "what", "details", "source"])
 
 
 def card(view: Mapping[str, Any] | None, json: bool = False) -> None:
@@ -140,9 +256,9 @@ def card(view: Mapping[str, Any] | None, json: bool = False) -> None:
         raise SamlaError("there is no such profile")
     if json:
         return as_json(view)
-    tree = Tree(f"[bold]profile[/bold] {view['profile']}")
+    tree = Tree(Text.assemble(("profile", "bold"), f" {text(view['profile'])}"))
     for part in PARTS:
-        branch = tree.add(f"[bold]{part}[/bold]")
+        branch = tree.add(Text(part, "bold"))
         _grow(branch, view.get(part) or {})
     return console.print(Panel(tree, expand=False))
 
@@ -152,27 +268,27 @@ def _grow(branch: Tree, value: Any) -> None:
         for name, each in value.items():
             _leaf(branch, str(name), each)
     else:
-        branch.add(text(value))
+        branch.add(Text(text(value)))
 
 
 def _leaf(branch: Tree, name: str, value: Any) -> None:
     if isinstance(value, Mapping) and "value" in value:
-        branch.add(f"{name}: {text(value['value'])}  [dim]{_provenance(value)}[/dim]")
+        branch.add(Text.assemble(f"{safe(name)}: {text(value['value'])}  ", (_provenance(value), "dim")))
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-        grown = branch.add(name)
+        grown = branch.add(Text(safe(name)))
         for each in value[:8]:
             _leaf(grown, "·", each)
         if len(value) > 8:
-            grown.add(f"[dim]and {len(value) - 8} more[/dim]")
+            grown.add(Text(f"and {len(value) - 8} more", "dim"))
     elif isinstance(value, Mapping):
-        _grow(branch.add(name), value)
+        _grow(branch.add(Text(safe(name))), value)
     elif name in ("first", "last") and isinstance(value, int):
-        branch.add(f"{name}: {moment(value)}")
+        branch.add(Text(f"{name}: {moment(value)}"))
     else:
-        branch.add(f"{name}: {text(value)}")
+        branch.add(Text(f"{safe(name)}: {text(value)}"))
 
 
 def _provenance(value: Mapping[str, Any]) -> str:
     when = value.get("time", value.get("first_seen"))
-    shown = [str(value[name]) for name in ("party", "source") if value.get(name)]
+    shown = [text(value[name]) for name in ("party", "source") if value.get(name)]
     return ", ".join([*shown, moment(when)] if isinstance(when, int) else shown)

@@ -18,6 +18,8 @@ CONTRACTS = {
     "activation": activation, "privacy": privacy,
 }  # fmt: skip
 OF_EVERY_SERVICE = {"progress", "parked_list", "parked_retry"}
+NAMED = {"RESOLVE": "identity.resolve", "CONSENTS": "privacy.consents", "STATES": "profile.states"}
+"""Constants that hold a subscription's name."""
 
 
 def methods(service, decorator):
@@ -49,7 +51,7 @@ def test_subscriptions_are_known_to_those_who_wait_for_them(service):
         for _, call in methods(service, decorator):
             if isinstance(call, ast.Call):
                 name = ast.unparse(call.args[0]).strip("'")
-                found.add({"RESOLVE": "identity.resolve", "CONSENTS": "privacy.consents"}.get(name, name))
+                found.add(NAMED.get(name, name))
     assert found == set(SUBSCRIPTIONS[service])
 
 

@@ -256,6 +256,25 @@ def test_who_is_being_erased_meanwhile_does_not_hold_up_the_others(world):
     assert len(world.corrections("ada")) == 1
 
 
+def test_an_erasure_takes_corrections_along(world):
+    """They are sealed under the same key as what they correct, whatever the rules have said since."""
+    world.send(bought("shop17", customer="ada"), bought("bea"))
+    for rule in ({"default": {"properties.a": 1}}, {"set": {"userId": "ada"}}, {"default": {"properties.a": 2}}):
+        world.rules(rule)
+        world.reclean()
+    erased = world.subject("shop17")
+    events = world.log.read_subject(TRACKING, erased)
+    assert len(events) == 3
+    world.keyring.fence([erased])
+    world.raw.forget([erased])
+    world.keyring.destroy([erased])
+    assert open_events(world.keyring, events) == [None] * 3
+    world.rules({})
+    assert world.reclean() == {"corrected": 1}
+    assert world.properties("bea") == [{}]
+    assert [subjects for subjects, _ in kept(world)] == [[world.subject("bea")]]
+
+
 def test_an_agreement_that_has_ended_yields_no_corrections(mongodb_url, prefix):
     """Not in a dry run either; nor does another agreement that has come since."""
     world = World(mongodb_url, prefix, "second")

@@ -6,7 +6,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["services.collector", "shared.policy", "shared.values"]):
-    from services.collector.domain import decode
+    from services.collector.domain import agreement, decode
     from services.collector.domain.cleaning import cleaning_of
     from services.collector.domain.client import Sender
     from services.collector.domain.decode import Refused
@@ -34,7 +34,13 @@ RULES = Rules(
     ),
     plan=plan_of(1, {"mode": "drop", "events": {"E": {"properties": {"properties": {"a": {"type": "integer"}}}}}}),
 )
-SOURCES = [Source("s", "web", "first", True, 0), Source("s", "web", "first", True, 0, rules=RULES, ip="keep")]
+FIELDS = ["traits.*.city", "traits.email", "properties.products.*.price", "context.ip", "properties.na[m]e"]
+AGREED = RULES._replace(agreement=agreement.checked("a", "second", "Partner", ["p"], FIELDS, 0, 2**50))
+SOURCES = [
+    Source("s", "web", "first", True, 0),
+    Source("s", "web", "first", True, 0, rules=RULES, ip="keep"),
+    Source("s", "web", "second", True, 0, rules=AGREED, ip="keep"),
+]
 KINDS = [None, None, "track", "identify", "page", "screen", "group", "alias"]
 SEEDS = [
     b'{"batch":[{"type":"track","userId":"u","event":"E","properties":{"revenue":"1 2,5","products":[{"price":1}]}}]}',
@@ -44,7 +50,7 @@ SEEDS = [
 
 
 def one_input(data: bytes) -> None:
-    """Whatever the bytes: a refusal with a client's status, or every message accepted or set aside."""
+    """Whatever the bytes: a refusal with a client's status, or every message accepted or set aside for what it is."""
     if not data:
         return
     kind, source = KINDS[data[0] % len(KINDS)], SOURCES[data[0] // len(KINDS) % len(SOURCES)]
@@ -61,7 +67,7 @@ def one_input(data: bytes) -> None:
         exact=not decode.has_long_number(text),
     )
     intake = take_in(batch, arrival, POLICY, lambda: "fresh")
-    assert len(intake.accepted) + len(intake.set_aside) == len(batch.messages)
+    assert len(intake.accepted) + len(intake.set_aside) == len(batch.messages) and not intake.failures
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from services.collector import edge
 from services.console.admin.table import CALLS
 from tests.system.test_import import MAPPING, exported
 from tests.system.world import eventually
+from tests.unit.collector.webhooks import SECRET, payload, signed, written
 
 NOBODY = "0" * 32
 
@@ -79,6 +80,43 @@ def test_sources(world, api):
     assert "rate" in api.refuses(400, "PATCH", f"/sources/{source}", {"rate": -1})["message"]
     api.refuses(404, "GET", "/sources/0123456789abcdef")
     api.refuses(404, "PATCH", "/sources/0123456789abcdef", {"rate": 1})
+
+
+def test_tools_that_send_webhooks(world, api):
+    """Connected, told of without their secrets, given another one, and disconnected; one's own dialect likewise."""
+    path = f"/sources/{world.source}/connections/typeform"
+    address = f"{world.url}/v1/inbound/typeform/{world.source}"
+    body = written("typeform", payload("typeform_form_response"))
+
+    def answered(secret):
+        headers = {"Content-Type": "application/json", **signed("typeform", body, secret=secret)}
+        return world.pool.request("POST", address, body=body, headers=headers, timeout=20).status
+
+    made = api("PUT", path, {"secret": SECRET})
+    assert made == {"source": world.source, "dialect": "typeform", "path": address[len(world.url) :], "secret": SECRET}
+    assert answered(SECRET) == 200
+    [row] = [each for each in api("GET", "/connections")["items"] if each["source"] == world.source]
+    assert (row["dialect"], row["own"]) == ("typeform", False) and set(row) == {"source", "dialect", "own", "since"}
+    another = api("PUT", path, {})["secret"]
+    assert another != SECRET and another not in json.dumps(api("GET", "/connections"))
+    eventually(lambda: answered(SECRET) == 401 and answered(another) == 200, 20, "the old secret is good")
+    assert api("DELETE", path) == {}
+    eventually(lambda: answered(another) == 404, 20, "it is taken")
+    api.refuses(404, "DELETE", path)
+    own = {
+        "name": "own",
+        "signature": {"header": "X-S"},
+        "topic": "k",
+        "rules": {"a": [{"type": "track", "event": "E"}]},
+    }
+    path = f"/sources/{world.source}/connections/own"
+    assert "signature" in api.refuses(400, "PUT", path, {"document": {**own, "signature": 5}})["message"]
+    assert "the dialect's name is own" in api.refuses(400, "PUT", f"{path}er", {"document": own})["message"]
+    api("PUT", path, {"document": own})
+    assert [each["own"] for each in api("GET", "/connections")["items"] if each["source"] == world.source] == [True]
+    api.refuses(400, "PUT", f"/sources/{world.source}/connections/nosuch", {})
+    api.refuses(400, "PUT", path, {"secret": "short"})
+    api.refuses(404, "PUT", "/sources/0123456789abcdef/connections/stripe", {})
 
 
 def test_quarantine(world, api):
@@ -344,6 +382,7 @@ def test_the_admin_apis_answers_are_what_its_document_says(world, api):
         ],
         "agreement": api("POST", "/agreements", agreement | {"until": 2**42}, answers=201)["agreement"],
         "kind": "plan",
+        "dialect": "stripe",
     }
     document = json.loads(world.pool.request("GET", f"{api.url}/api/v1/openapi.json").data)
     seen = fuzz(schemathesis.openapi.from_dict(document), api.url, 4, known)
@@ -359,3 +398,23 @@ def test_the_doors_answers_are_what_its_document_says(world):
         seen = fuzz(schema, world.url, 4, headers=headers)
         assert not {each for statuses in seen.values() for each in statuses if each >= 500}
     assert {*edge.SINGLE, *edge.BATCH, *edge.PIXELS} < set(document["paths"])
+
+
+def test_all_that_the_door_does_is_in_its_document_and_is_as_it_says(world):
+    """A visitor's id, the example page and webhooks, where a source has them: each is seen to succeed."""
+    source = world.samla("source", "create", world.fresh(), "--json")
+    identity, key = source["source"], source["write_key"]
+    world.ask("collector", "change_source", identity, {"cookie_days": 30, "example": True})
+    world.ask("collector", "connect_source", identity, "stripe", "whsec_0123456789")
+    page = f"{world.url}/example/{key}/"
+    eventually(lambda: world.pool.request("GET", page).status == 200, 15, "the edge does not know")
+    document = json.loads(world.pool.request("GET", f"{world.url}/openapi.json").data)
+    known = {"writeKey": key, "file": "example.js", "dialect": "stripe", "source": identity}
+    schema = schemathesis.openapi.from_dict(document)
+    seen = fuzz(schema, world.url, 4, known, headers=urllib3.make_headers(basic_auth=f"{key}:"))
+    assert not {each for statuses in seen.values() for each in statuses if each >= 500}
+    asked = {"GET", "POST", "DELETE"}
+    assert all(200 in seen[f"{method} /v1/visitor"] for method in asked)
+    assert 200 in seen["GET /example/{writeKey}/"] & seen["GET /example/{writeKey}/{file}"]
+    # Nobody guesses a signature.
+    assert 401 in seen["POST /v1/inbound/{dialect}/{source}"] & seen["GET /v1/inbound/{dialect}/{source}"]

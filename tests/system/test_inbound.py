@@ -126,13 +126,19 @@ def test_what_is_not_signed_not_known_or_not_readable(world, connect):
 
 
 def test_a_new_secret_ends_the_old_one_and_a_disabled_source_takes_nothing(world, connect):
+    """At once where that is asked for; else both are good for a while."""
     url, charge = connect("stripe"), payload("stripe_charge_succeeded")
     assert deliver(world, url, "stripe", charge).status == 200
     assert connect("stripe", "--secret", "a newer secret") == url
+    newer = {"secret": "a newer secret"}
+    eventually(lambda: deliver(world, url, "stripe", charge, **newer).status == 200, 15, "the new one is not known")
+    assert deliver(world, url, "stripe", charge).status == 200
+    [row] = [each for each in world.ask("collector", "connections") if each["source"] == world.source]
+    assert row["old_until"] > time.time() * 1000 + 3_600_000
+    connect("stripe", "--secret", "a newer secret", "--overlap-hours", "0")
     eventually(lambda: deliver(world, url, "stripe", charge).status == 401, 15, "the old secret is good")
     assert deliver(world, url, "stripe", charge, secret="a newer secret").status == 200
     world.ask("collector", "disable_source", world.source)
-    newer = {"secret": "a newer secret"}
     eventually(lambda: deliver(world, url, "stripe", charge, **newer).status == 404, 15, "it still takes")
 
 

@@ -191,6 +191,14 @@ def test_a_partners_source_takes_nothing_before_there_is_an_agreement(world):
     eventually(lambda: world.send("/v1/identify", message).status == 200, 20, "it is not taken", 0.3)
     answer = world.post("/v1/identify", message)
     assert answer["refused_fields"] == [{"index": 0, "code": "outside_agreement", "place": "traits.income"}]
+    beside = {"context": {"page": {"url": "secret"}}}
+    answer = world.post("/v1/batch", {"batch": [{"type": "page", "name": "secret", "userId": user}], **beside})
+    assert answer["refused_fields"] == [
+        {"index": None, "code": "outside_agreement", "place": "context.page"},
+        {"index": 0, "code": "outside_agreement", "place": "name"},
+    ]
+    [page] = [each for each in bodies(world, user) if each["type"] == "page"]
+    assert page["properties"] == {} and page["context"] == {}
     world.quiet()
     shown = world.ask("profile", "show", world.profile_of(user))
     assert shown["descriptive"]["plan"]["agreement"] == agreement["agreement"]

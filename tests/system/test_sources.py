@@ -129,12 +129,16 @@ def test_a_picture_sends_a_message(world, source):
     user = world.fresh()
     answer = get(world, f"/pixel/v1/track?writeKey={world.key}&userId={user}&event=Opened&properties.mail=m1")
     assert (answer.status, answer.headers["Content-Type"], answer.data[:6]) == (200, "image/gif", b"GIF89a")
-    assert get(world, f"/pixel/v1/page?writeKey={world.key}&userId={user}").status == 200
+    agreed = "context.consent.categoryPreferences.ads=false"
+    assert get(world, f"/pixel/v1/page?writeKey={world.key}&userId={user}&{agreed}").status == 200
+    # Its address has room for more than one message may hold.
+    large = f"track?writeKey={world.key}&userId={user}&event=Large&properties.x={'x' * 40_000}"
+    assert get(world, f"/pixel/v1/{large}").status == 400
     for path, status in ((f"track?writeKey={world.key}", 400), ("track?writeKey=nobody&userId=u", 401)):
         answer = get(world, f"/pixel/v1/{path}")
         assert (answer.status, answer.data[:6]) == (status, b"GIF89a")
-    found = {each["event"]: each["properties"] for each in bodies(world, user)}
-    assert found == {"Opened": {"mail": "m1"}, "Page Viewed": {"name": "Unknown Page"}}
+    found = {each["event"]: (each["properties"], each.get("consent")) for each in bodies(world, user)}
+    assert found == {"Opened": ({"mail": "m1"}, None), "Page Viewed": ({"name": "Unknown Page"}, {"ads": False})}
 
 
 def test_a_beacon_has_its_write_key_in_the_address(world, source):

@@ -112,7 +112,17 @@ def test_gpc_stops_it_where_the_source_says_so(world):
 def test_over_https_the_cookie_is_secure(world):
     """As told by what stands before the collector; within another site it is kept for that site alone."""
     change(world, origins=["https://www.shop.example"])
-    assert cookie_in(visit(world, X_Forwarded_Proto="https"))[1].endswith("SameSite=Lax; Secure")
+    cookie, attributes = cookie_in(visit(world, X_Forwarded_Proto="https"))
+    assert cookie.startswith(f"__Host-{NAME}_{world.source}=") and attributes.endswith(
+        "Path=/; HttpOnly; SameSite=Lax; Secure"
+    )
+    again = visit(world, "GET", X_Forwarded_Proto="https", Cookie=cookie)
+    assert again.json()["anonymousId"] == cookie.partition("=")[2].rpartition(".")[0]
+    older = visit(world, X_Forwarded_Proto="https", Cookie=cookie.removeprefix("__Host-"))
+    assert older.json() == again.json()
+    assert [each.partition("=")[0] for each in older.headers.getlist("Set-Cookie")] == [
+        f"__Host-{NAME}_{world.source}", f"{NAME}_{world.source}",
+    ]  # fmt: skip
 
     def across():
         return visit(

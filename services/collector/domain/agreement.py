@@ -1,23 +1,50 @@
 """Agreements with partners and licences of suppliers: what second- and third-party sources may send.
 
 A field that the agreement does not name is refused: it is kept nowhere, and the answer names it. What a
-message is known by, says of itself and of consent is always taken.
+message is known by, says of itself and of consent is always taken, and of that only what the contract knows: a text
+where a text is expected. Anything else in its place is emptied, so that the message is wrong still, and tells nothing.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from contracts.tracking import PARTIES
+from marshmallow import fields as kinds
+
+from contracts.tracking import PARTIES, Message
 from shared.errors import SamlaError
 
 FIRST: Final = PARTIES[0]
 KINDS: Final = {"second": "agreement", "third": "licence"}
 """Party of a source -> what it needs."""
 PARTS: Final = ("traits", "properties", "context")
-ALWAYS: Final = frozenset({"context.consent", "context.library", "context.externalIds"})
+PLAIN: Final = (str, int, float)
+NAME: Final = "properties.name"
+"""What the `name` of a page or screen becomes."""
+ALWAYS: Final[Mapping[str, Any]] = {
+    **{name: PLAIN for name, kind in Message().fields.items() if not isinstance(kind, kinds.Dict) and name != "name"},
+    **dict.fromkeys(PARTS, ()),
+    "integrations.*": bool,
+    "context.library.name": PLAIN,
+    "context.library.version": PLAIN,
+    "context.consent.categoryPreferences.*": bool,
+    # One that stands alone is taken, too.
+    **{
+        f"context.externalIds.{at}{name}": PLAIN
+        for at in ("*.", "")
+        for name in ("id", "type", "collection", "encoding")
+    },
+}
+"""Path -> of which types the value may be that is taken whatever the agreement names."""
 MOST_FIELDS: Final = 1_000
 LONGEST_NAME: Final = 200
+MOST_TOLD: Final = 100
+"""Refused fields of one message that are told."""
+LONGEST_TOLD: Final = 100
+"""Characters of a name within a path that is told."""
+LONGEST_PATH: Final = 500
 CLASS: Final = "agreement-"
 """What the class of data of an agreement begins with: a key of its own, to be destroyed with it."""
 
@@ -31,7 +58,7 @@ class Agreement(NamedTuple):
     """Who gives: a partner's or a supplier's name."""
     purposes: tuple[str, ...]
     fields: tuple[str, ...]
-    """Paths such as traits.email; `*` stands for anything."""
+    """Paths such as traits.email, each with all that is in it; `*` is any name, or each item of a list."""
     since: int
     until: int
     """ms since 1970 UTC; it holds from the first, and no longer at the second."""
@@ -75,32 +102,137 @@ class Within(NamedTuple):
 
     message: Any
     refused: list[str]
-    """Paths of what was taken out."""
+    """Paths of what was taken out, of MOST_TOLD at most; `*` is an item of a list."""
 
 
 def within(message: Any, agreement: Agreement) -> Within:
     """The message with those fields only that are agreed on; it is left as it is."""
     if not isinstance(message, dict):
-        return Within(message, [])
-    refused: list[str] = []
-    kept = {
-        name: _kept(value, name, agreement.fields, refused) if name in PARTS and isinstance(value, dict) else value
-        for name, value in message.items()
-    }
-    return Within(kept, refused)
+        return Within(_emptied(message), [])
+    refused = _Refused()
+    kept = _taken(message, (_compiled(agreement.fields),), (), refused)
+    return Within(kept, list(refused.paths))
 
 
-def _kept(value: Mapping[str, Any], path: str, allowed: Sequence[str], refused: list[str]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, each in value.items():
-        here = f"{path}.{name}"
-        if here in ALWAYS or any(fnmatchcase(here, field) for field in allowed):
-            kept[name] = each
-        elif isinstance(each, dict) and any(field.startswith(f"{here}.") for field in (*allowed, *ALWAYS)):
-            kept[name] = _kept(each, here, allowed, refused)
-        else:
-            refused.append(here)
-    return kept
+def allows(agreement: Agreement, path: str) -> bool:
+    """Whether a text may stand at a path."""
+    return _may_stand(_compiled(agreement.fields), path)
+
+
+class _Node(NamedTuple):
+    """What may stand at a place of a message, and below it."""
+
+    takes: Any
+    """Types of values that are taken whole; none: only what is below it."""
+    always: bool
+    """Whether something else in its place is emptied and not taken out."""
+    holds: bool
+    """Whether it is an object, of which parts may be taken."""
+    names: Mapping[str, "_Node"]
+    globs: Sequence[tuple[re.Pattern[str], "_Node"]]
+
+
+@lru_cache(maxsize=1_000)
+def _compiled(fields: tuple[str, ...]) -> _Node:
+    """A tree of names, so that a name is looked up and not compared with every field."""
+    tree: dict[str, Any] = {}
+    for path, takes in ALWAYS.items():
+        _plant(tree, path, takes, always=True)
+    for path in fields:
+        _plant(tree, path, object, always=False)
+    root = _node(tree)
+    if _may_stand(root, NAME):
+        _plant(tree, "name", PLAIN, always=True)
+    return _node(tree)
+
+
+_TAKES: Final = ""
+_ALWAYS: Final = "."
+"""Beside the names below a node, which are neither."""
+
+
+def _plant(tree: dict[str, Any], path: str, takes: Any, always: bool) -> None:
+    for name in path.split("."):
+        tree = tree.setdefault(name, {})
+        tree[_ALWAYS] = tree.get(_ALWAYS, False) or always
+    if takes is object or not tree.get(_TAKES):
+        tree[_TAKES] = takes
+
+
+def _node(tree: Mapping[str, Any]) -> _Node:
+    below = {name: _node(each) for name, each in tree.items() if name not in (_TAKES, _ALWAYS)}
+    names = {name: node for name, node in below.items() if _GLOB.isdisjoint(name)}
+    whole = [name for name in below if name not in names and below[name] == _WHOLE]
+    globs = [(translate(name), below[name]) for name in below if name not in names and name not in whole]
+    if whole:
+        globs.append(("|".join(map(translate, whole)), _WHOLE))
+    takes, compiled = tree.get(_TAKES, ()), [(re.compile(text), node) for text, node in globs]
+    return _Node(takes, tree.get(_ALWAYS, False), bool(below) or not takes, names, compiled)
+
+
+_GLOB: Final = frozenset("*?[")
+_WHOLE: Final = _Node(object, False, False, {}, [])
+
+
+def _below(nodes: Sequence[_Node], name: str) -> Sequence[_Node]:
+    """What may stand under a name. (`*` for the items of a list.)"""
+    if len(nodes) == 1 and not nodes[0].globs:
+        return (nodes[0].names[name],) if name in nodes[0].names else ()
+    found = [node.names[name] for node in nodes if name in node.names]
+    return found + [below for node in nodes for glob, below in node.globs if glob.match(name)]
+
+
+def _may_stand(root: _Node, path: str) -> bool:
+    nodes: Sequence[_Node] = (root,)
+    for name in path.split("."):
+        nodes = _below(nodes, name)
+        if any(node.takes is object for node in nodes):
+            return True
+    return any(isinstance("", node.takes) for node in nodes)
+
+
+_NOTHING: Final = object()
+
+
+def _taken(value: Any, nodes: Sequence[_Node], path: tuple[str, ...], refused: "_Refused") -> Any:
+    """What of a value may be kept, or _NOTHING."""
+    always = holds = False
+    for node in nodes:
+        if isinstance(value, node.takes):
+            return value
+        always = always or node.always
+        holds = holds or node.holds
+    if value is None and always:
+        return None
+    if holds and isinstance(value, dict):
+        kept = {}
+        for name, each in value.items():
+            taken = _taken(each, _below(nodes, name), (*path, name), refused)
+            if taken is not _NOTHING:
+                kept[name] = taken
+        return kept
+    if isinstance(value, list) and (below := _below(nodes, "*")):
+        items = [_taken(each, below, (*path, "*"), refused) for each in value]
+        return [each for each in items if each is not _NOTHING]
+    refused.add(path)
+    return _emptied(value) if always else _NOTHING
+
+
+def _emptied(value: Any) -> Any:
+    """Something of the same kind that tells nothing: an empty text for a text, an empty list for a list."""
+    return type(value)()
+
+
+class _Refused:
+    """Paths, each once, as many as are told: what comes back must not be larger than what came."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, None] = {}
+
+    def add(self, path: tuple[str, ...]) -> None:
+        """One more."""
+        if len(self.paths) < MOST_TOLD:
+            self.paths[".".join(name[:LONGEST_TOLD] for name in path)[:LONGEST_PATH]] = None
 
 
 def class_of(agreement: str, sensitive: bool) -> str:

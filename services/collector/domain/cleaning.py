@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from services.collector.domain.mending import STEPS, mended
 from services.collector.domain.mending import checked as checked_rule
+from shared.checking import bounded, only, told
 from shared.errors import SamlaError
 from shared.values import Clean, compiled
 
@@ -63,13 +64,16 @@ class Cleaned(NamedTuple):
     uncleaned: list[str]
     """Paths of values that could not be read."""
     rejected: str
-    """The path of one for whose sake the message is set aside; else empty."""
+    """The path of one for whose sake the message is set aside, as the rules have it: `traits.*` tells no name that a
+    sender has made up. Else empty."""
 
 
 def cleaning_of(version: int, rule: object) -> Cleaning:
     """The rules, compiled. Raises SamlaError that says what is wrong."""
-    if not isinstance(rule, dict) or not set(rule) <= {*STEPS, "clean"}:
+    bounded(rule, "cleaning rules")
+    if not isinstance(rule, dict):
         raise SamlaError(f"cleaning rules are an object with some of: {', '.join((*STEPS, 'clean'))}")
+    only(rule, (*STEPS, "clean"), "cleaning rules")
     mending = {name: value for name, value in rule.items() if name != "clean"}
     if mending:
         checked_rule(mending)
@@ -78,7 +82,7 @@ def cleaning_of(version: int, rule: object) -> Cleaning:
         raise SamlaError(f"clean is an object of {MOST_PATHS} paths at most")
     for path in _named(rule):
         if any(path == each or path.startswith(f"{each}.") or each.startswith(f"{path}.") for each in UNTOUCHABLE):
-            raise SamlaError(f"{path} may not be changed by rules")
+            raise SamlaError(f"{told(path)} may not be changed by rules")
     steps = tuple(_step(path, given) for path, given in clean.items())
     before = {"rename": mending.pop("rename")} if "rename" in mending else {}
     return Cleaning(version, rule, before, steps, mending)
@@ -93,28 +97,47 @@ def _named(rule: Mapping[str, Any]) -> Iterator[str]:
 def _step(path: object, given: object) -> Step:
     names = tuple(path.split(".")) if isinstance(path, str) else ()
     if not 0 < len(names) <= DEEPEST or not all(names):
-        raise SamlaError("clean names something that is no path; paths are like traits.email")
-    steps, otherwise = given, "keep"
+        raise SamlaError(f"clean: {told(path)} is no path; paths are like traits.email")
+    steps, otherwise, place = given, "keep", f"clean.{told(path)}"
     if isinstance(given, dict) and "steps" in given:
+        only(given, ("steps", "else"), place)
         steps, otherwise = given["steps"], given.get("else", "keep")
     if otherwise not in ELSE:
-        raise SamlaError(f"{path}: else is one of {', '.join(ELSE)}")
+        raise SamlaError(f"{place}: else is one of {', '.join(ELSE)}")
     try:
         return Step(names, compiled(steps), otherwise)
     except SamlaError as error:
-        raise SamlaError(f"{path}: {error}") from error
+        raise SamlaError(f"{place}: {error}") from error
 
 
-def cleaned(message: Message, cleaning: Cleaning, note: Callable[[Change], None] | None = None) -> Cleaned:
-    """The message by the rules; it is left as it is. `note` is told of every value that was looked at."""
+def unusable(version: int) -> Cleaning:
+    """In place of rules that are kept and can be used no more: every message is set aside, none passes uncleaned."""
+    return Cleaning(version, {}, {}, (Step(("type",), _unreadable, "reject"),), {})
+
+
+def _unreadable(value: Any) -> Any:
+    raise ValueError("the source's cleaning rules cannot be used any more")
+
+
+def cleaned(
+    message: Message,
+    cleaning: Cleaning,
+    note: Callable[[Change], None] | None = None,
+    within: Callable[[Message], Message] | None = None,
+) -> Cleaned:
+    """The message by the rules; it is left as it is. `note` is told of every value that was looked at. `within` gives
+    what of a message may be kept, by what its fields are called once they are renamed; what the rules themselves set
+    is not asked about."""
     whole = mended(message, cleaning.before)
+    if within is not None and cleaning.before:
+        whole = within(whole)
     uncleaned: list[str] = []
     rejected = ""
     for step in cleaning.steps:
         for place in list(_places(whole, step.path, "")):
-            if problem := _clean_one(place, step, note):
+            if _clean_one(place, step, note):
                 uncleaned.append(place.path)
-                rejected = rejected or (problem if step.otherwise == "reject" else "")
+                rejected = rejected or (".".join(step.path) if step.otherwise == "reject" else "")
     if cleaning.after:
         whole = mended(whole, cleaning.after)
     return Cleaned(whole, uncleaned, rejected)

@@ -11,6 +11,8 @@ LONGEST: Final = 256
 """Characters of a user agent that are read."""
 REMEMBERED: Final = 10_000
 """User agents: there are many clients, but few kinds of them."""
+MOST_READ: Final = 10
+"""User agents that are read for one request, of those that have not been seen lately: each takes some milliseconds."""
 
 
 LONGEST_ADDRESS: Final = 64
@@ -42,10 +44,53 @@ class Agent(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value}
 
 
-@lru_cache(maxsize=REMEMBERED)
+class _Memory:
+    """Agents by what they say. In two halves, of which the older one goes: what is asked for again stays. Threads may
+    ask at once: at worst one is read twice."""
+
+    def __init__(self) -> None:
+        self._new: dict[str, Agent] = {}
+        self._old: dict[str, Agent] = {}
+
+    def get(self, text: str) -> Agent | None:
+        found = self._new.get(text)
+        if found is None and (found := self._old.get(text)) is not None:
+            self.put(text, found)
+        return found
+
+    def put(self, text: str, agent: Agent) -> None:
+        if len(self._new) >= REMEMBERED // 2:
+            self._new, self._old = {}, self._new
+        self._new[text] = agent
+
+
+_MEMORY: Final = _Memory()
+
+
+class Agents:
+    """The user agents of one request: `most` that are new are read, what comes behind them is left unread."""
+
+    def __init__(self, most: int = MOST_READ) -> None:
+        self._left = most
+
+    def read(self, user_agent: str) -> Agent | None:
+        """What it says; None where it is left unread."""
+        text = user_agent[:LONGEST]
+        found = _MEMORY.get(text)
+        if found is None and self._left > 0:
+            self._left -= 1
+            found = _read(text)
+            _MEMORY.put(text, found)
+        return found
+
+
 def agent_of(user_agent: str) -> Agent:
     """Reads a user agent."""
-    text = user_agent[:LONGEST]
+    found = Agents().read(user_agent)
+    return found if found is not None else _read(user_agent[:LONGEST])
+
+
+def _read(text: str) -> Agent:
     detector = CrawlerDetect(user_agent=text)
     bot = str(detector.getMatches() or "bot") if detector.isCrawler() else ""
     read = parse(text)
@@ -58,7 +103,7 @@ def agent_of(user_agent: str) -> Agent:
     )
 
 
-def seen_by(context: dict[str, Any], sender: Sender) -> tuple[dict[str, Any], Agent | None]:
+def seen_by(context: dict[str, Any], sender: Sender, agents: Agents) -> tuple[dict[str, Any], Agent | None]:
     """(the context with its IP address as the source's policy has it, the agent if one is known)."""
     said = context.get("ip")
     kept = address(said if said is not None else sender.address, sender.ip_policy)
@@ -67,7 +112,7 @@ def seen_by(context: dict[str, Any], sender: Sender) -> tuple[dict[str, Any], Ag
         if kept:
             context["ip"] = kept
     agent = context.get("userAgent") or sender.agent
-    return context, agent_of(agent) if isinstance(agent, str) and agent else None
+    return context, agents.read(agent) if isinstance(agent, str) and agent else None
 
 
 def address(written: object, policy: str) -> str | None:

@@ -13,6 +13,10 @@ import orjson
 BIGGEST_BODY: Final = 512_000
 """Bytes of a request, after decompression."""
 MOST_EVENTS: Final = 2_500
+MOST_EXPANDED: Final = 16 * BIGGEST_BODY
+"""Bytes of what a batch says for all its messages, counted once for each: it becomes part of every event."""
+SHARED: Final = ("context", "integrations")
+"""What that is, besides when it was sent."""
 DEEPEST: Final = 100
 GZIP: Final = b"\x1f\x8b"
 
@@ -121,7 +125,16 @@ def batch_of(value: Message) -> Batch | Refused:
         return Refused(400, "empty_batch", "the batch is empty")
     if len(messages) > MOST_EVENTS:
         return Refused(400, "too_many", f"a batch may hold {MOST_EVENTS} messages")
+    if len(messages) * shared_size(value) > MOST_EXPANDED:
+        why = f"context and integrations of a batch count once for each message, {MOST_EXPANDED} bytes at most"
+        return Refused(400, "too_large", f"{why}; send fewer messages in each")
     return Batch(messages, value)
+
+
+def shared_size(shared: Mapping[str, Any]) -> int:
+    """Bytes of what stands beside the messages of a batch and becomes part of each."""
+    found = {name: shared[name] for name in SHARED if shared.get(name)}
+    return len(orjson.dumps(found)) if found else 0
 
 
 def single_of(kind: str, value: Message) -> Batch:

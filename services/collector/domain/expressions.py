@@ -31,6 +31,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from services.collector.domain.mending import mended
+from shared.checking import only
 from shared.errors import SamlaError
 from shared.facts import minor_digits
 from shared.values import Clean, compiled
@@ -71,9 +72,7 @@ def expression(spec: object, place: str, depth: int = 0) -> Expression:
     if not isinstance(spec, dict) or len(kinds) != 1:
         raise SamlaError(f"{place}: an expression is a path, a list, or an object with one of {', '.join(_MAKERS)}")
     needed, optional, make = _MAKERS[kinds[0]]
-    allowed = {kinds[0], *needed, *optional, *AFTERWARDS}
-    if (unknown := min(set(spec) - allowed, default=None)) is not None:
-        raise SamlaError(f"{place}: {kinds[0]} knows no {unknown}")
+    only(spec, (kinds[0], *needed, *optional, *AFTERWARDS), place)
     if (missing := next((name for name in needed if name not in spec), None)) is not None:
         raise SamlaError(f"{place}: {kinds[0]} needs {missing}")
     return _followed(make(spec, place, depth + 1), spec, place)

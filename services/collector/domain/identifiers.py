@@ -43,6 +43,17 @@ def identifiers_of(
     return found, aside
 
 
+def identifier_of(kind: str, value: object, region: str | None = None) -> tuple[str, str] | None:
+    """(kind, normalized value); None where it is nobody's."""
+    found: list[Identifier] = []
+    _add(found, [], kind, value, _normalizers(region).get(kind))
+    return (kind, found[0][1]) if found else None
+
+
+def _normalizers(region: str | None) -> dict[str, Any]:
+    return {EMAIL: normalized_email, PHONE: partial(normalized_phone, region=region)}
+
+
 def _add(found: list[Identifier], aside: list[list[str]], kind: str, value: object, normalize: Any = None) -> None:
     if value is None:
         return
@@ -75,8 +86,7 @@ def _add_external(found: list[Identifier], aside: list[list[str]], external: obj
     elif external.get("collection") != "users" or external.get("encoding") != "none":
         aside.append([kind.strip(), "not_a_users_plain_id"])
     else:
-        normalize = {EMAIL: normalized_email, PHONE: partial(normalized_phone, region=region)}.get(kind)
-        _add(found, aside, kind.strip(), external.get("id"), normalize)
+        _add(found, aside, kind.strip(), external.get("id"), _normalizers(region).get(kind))
 
 
 def normalized_email(text: str) -> str | None:

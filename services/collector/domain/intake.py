@@ -1,17 +1,20 @@
 """A request's messages, sorted: what is to be appended, and what is to be quarantined."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from contracts.tracking import TYPES
+from services.collector.domain.agreement import allows
 from services.collector.domain.classify import split
-from services.collector.domain.client import address
-from services.collector.domain.decode import Batch
-from services.collector.domain.normalize import Arrival, normalized
+from services.collector.domain.client import Agents, address
+from services.collector.domain.decode import SHARED, Batch, shared_size
+from services.collector.domain.normalize import Arrival, normalized, too_large
 from services.collector.domain.plan import Violation
-from services.collector.domain.rules import Prepared, Rejected, prepared, shared_within
+from services.collector.domain.rules import Prepared, Rejected, prepared, whole, within_rules
 from shared.policy import Policy
 
 MOST_QUARANTINED_BYTES: Final = 32_768
@@ -47,8 +50,17 @@ class SetAside(NamedTuple):
 class Refusal(NamedTuple):
     """A field that was left out of a message."""
 
-    at: int
+    at: int | None
+    """Which of the request's messages; None: of what the batch says for all of them."""
     place: str
+
+
+class Failure(NamedTuple):
+    """An error of our own, for whose sake a message was set aside. Says nothing of the message."""
+
+    at: int
+    error: str
+    """Which, and where in the code."""
 
 
 class Intake(NamedTuple):
@@ -57,43 +69,142 @@ class Intake(NamedTuple):
     accepted: list[Accepted]
     set_aside: list[SetAside]
     arrival: Arrival
+    """Its sender as far as may be kept."""
     shared: Mapping[str, Any]
     """Fields of the batch, to be kept with its messages."""
     refused: Sequence[Refusal] = ()
-    """Fields outside of the source's agreement."""
+    """Fields outside of the source's agreement; MOST_REFUSED at most."""
     violations: Sequence[Violation] = ()
     """What is not as the source's tracking plan says."""
+    uncleaned: Sequence[str] = ()
+    """Paths of values that the source's cleaning rules could not read."""
+    failures: Sequence[Failure] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are to be kept."""
+        beside = shared_size(self.shared) if self.set_aside else 0
+        kept = sum(len(each.ordinary) + len(each.sensitive or b"") + len(each.raw) for each in self.accepted)
+        return kept + sum(len(each.raw) + beside for each in self.set_aside)
 
 
-BESIDE: Final = ("context", "integrations", "sentAt")
+BESIDE: Final = (*SHARED, "sentAt")
+UNEXPECTED: Final = "unexpected"
+"""The code of what is set aside since taking it in failed within: nothing is known to be wrong with the message."""
+MOST_REFUSED: Final = 1_000
+PIECE: Final = 25
+"""Messages that are sorted at a stretch."""
 
 
 def take_in(batch: Batch, arrival: Arrival, policy: Policy, fresh_id: Callable[[], str]) -> Intake:
     """Sorts the messages. `fresh_id` gives message ids where they are missing."""
-    accepted: list[Accepted] = []
-    aside: list[SetAside] = []
-    refused: list[Refusal] = []
-    violations: list[Violation] = []
-    shared = _beside(batch.shared, arrival)
-    for index, message in enumerate(batch.messages):
-        ready = prepared(message, shared, arrival.rules)
-        violations += ready.violations
-        refused += [Refusal(index, place) for place in ready.refused]
-        body = ready.rejected or normalized(ready.message, shared, arrival, fresh_id())
-        if isinstance(body, Rejected):
-            aside.append(_set_aside(index, body, ready.received, arrival))
-        else:
-            accepted.append(_accepted(body, ready, arrival, policy))
-    return Intake(accepted, aside, arrival, _without_address(shared, arrival.sender.ip_policy), refused, violations)
+    sorting = Sorting(batch, arrival, policy, fresh_id)
+    for _ in sorting.pieces():
+        pass
+    return sorting.intake
 
 
-def _beside(shared: Mapping[str, Any], arrival: Arrival) -> dict[str, Any]:
-    return shared_within({name: shared[name] for name in BESIDE if name in shared}, arrival.rules)
+class Sorting:
+    """The sorting of a request's messages; `intake` is whole when `pieces` has come to its end."""
+
+    def __init__(self, batch: Batch, arrival: Arrival, policy: Policy, fresh_id: Callable[[], str]) -> None:
+        self._messages = batch.messages
+        self._arrival = arrival = arrival if arrival.rules.agreement is None else _within_agreement(arrival)
+        self._policy = policy
+        self._fresh_id = fresh_id
+        self._agents = Agents()
+        self._refused: list[Refusal] = []
+        self._violations: list[Violation] = []
+        self._uncleaned: list[str] = []
+        self._failures: list[Failure] = []
+        self._shared: dict[str, Any] = {}
+        self._fits = True
+        if batch.shared:
+            self._stand_beside({name: batch.shared[name] for name in BESIDE if name in batch.shared})
+        found = (self._refused, self._violations, self._uncleaned, self._failures)
+        self.intake = Intake([], [], arrival, _without_address(self._kept_beside(), arrival.sender.ip_policy), *found)
+
+    def _stand_beside(self, said: dict[str, Any]) -> None:
+        self._shared, refused = within_rules(said, self._arrival.rules)
+        self._refuse(None, refused)
+        self._fits = self._arrival.sized or shared_size(self._shared) <= self._arrival.biggest
+
+    def _kept_beside(self) -> dict[str, Any]:
+        """What is too large for one message is not kept beside each of them."""
+        return self._shared if self._fits else {name: self._shared[name] for name in self._shared if name not in SHARED}
+
+    def pieces(self) -> Iterator[None]:
+        """Sorts PIECE messages a step."""
+        for index, message in enumerate(self._messages):
+            try:
+                self._sort(index, message)
+            except Exception as error:
+                # Whatever it is about this message: the others are none the worse for it.
+                self._failures.append(Failure(index, _told(error)))
+                self._set_aside(index, _UNEXPECTED, _keepable(message, self._arrival))
+            if index % PIECE == PIECE - 1:
+                yield
+
+    def _sort(self, index: int, message: Any) -> None:
+        arrival = self._arrival
+        if not self._fits and isinstance(message, dict):
+            received, refused = within_rules(message, arrival.rules)
+            self._refuse(index, refused)
+            return self._set_aside(index, too_large(arrival), whole(received, self._shared))
+        ready = prepared(message, self._shared, arrival.rules)
+        found = ready.rejected or normalized(ready.message, self._shared, arrival, self._fresh_id(), self._agents)
+        # First what may fail, so that a message that does is not counted among those that did not.
+        made = found if isinstance(found, Rejected) else _accepted(found, ready, arrival, self._policy)
+        self._violations += ready.violations
+        self._uncleaned += ready.uncleaned
+        if ready.refused:
+            self._refuse(index, ready.refused)
+        if isinstance(made, Rejected):
+            return self._set_aside(index, made, ready.received)
+        return self.intake.accepted.append(made)
+
+    def _refuse(self, at: int | None, places: Sequence[str]) -> None:
+        self._refused += [Refusal(at, place) for place in places[: MOST_REFUSED - len(self._refused)]]
+
+    def _set_aside(self, index: int, why: Rejected, received: Any) -> None:
+        kept = _without_address(received, self._arrival.sender.ip_policy)
+        self.intake.set_aside.append(SetAside(index, *why, raw=_json(kept)[:MOST_QUARANTINED_BYTES]))
 
 
-def _set_aside(index: int, why: Rejected, received: Any, arrival: Arrival) -> SetAside:
-    kept = _without_address(received, arrival.sender.ip_policy)
-    return SetAside(index, *why, raw=orjson.dumps(kept)[:MOST_QUARANTINED_BYTES])
+_UNEXPECTED: Final = Rejected(UNEXPECTED, "", "taking it in failed within; nothing is known to be wrong with it")
+
+
+def _within_agreement(arrival: Arrival) -> Arrival:
+    """What the connection says of the person is asked about as if the message said it."""
+    agreement, sender = arrival.rules.agreement, arrival.sender
+    where = sender.address if agreement and allows(agreement, "context.ip") else ""
+    agent = sender.agent if agreement and allows(agreement, "context.userAgent") else ""
+    return arrival._replace(sender=sender._replace(address=where, agent=agent))
+
+
+def _keepable(message: Any, arrival: Arrival) -> Any:
+    """What may be kept of a message that made something fail, which may be this, too."""
+    try:
+        return within_rules(message, arrival.rules).message
+    except Exception:
+        return None
+
+
+def _json(received: Any) -> bytes:
+    try:
+        return orjson.dumps(received)
+    except TypeError:
+        # Numbers that 64 bits do not hold, and whatever else only our own code can have put there.
+        return json.dumps(received, default=str).encode()
+
+
+def _told(error: Exception) -> str:
+    """Which error it is, and where it came up; its text may hold what was sent."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = f" at {PurePath(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at is not None else ""
+    return f"{type(error).__name__}{place}"
 
 
 def _accepted(body: dict[str, Any], ready: Prepared, arrival: Arrival, policy: Policy) -> Accepted:

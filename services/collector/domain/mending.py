@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
+from shared.checking import bounded, only, told
 from shared.errors import SamlaError
 
 STEPS: Final = ("rename", "drop", "set", "default")
 DEEPEST: Final = 20
 MOST_PATHS: Final = 200
 LONGEST_PATH: Final = 500
+MOST_DEEPER: Final = 50
+"""Each may move what the one before it has moved: what they come to must still be JSON that can be written."""
 
 Rule = Mapping[str, Any]
 Message = dict[str, Any]
@@ -26,17 +29,20 @@ _NOTHING: Final = object()
 
 def checked(rule: object) -> Rule:
     """The rule. Raises SamlaError where it is none."""
+    bounded(rule, "a rule")
     if not isinstance(rule, dict) or not rule:
         raise SamlaError(f"a rule is an object with some of: {', '.join(STEPS)}")
-    if unknown := set(rule) - set(STEPS):
-        raise SamlaError(f"a rule knows {', '.join(STEPS)}; not {min(unknown)}")
+    only(rule, STEPS, "a rule")
     for step, paths in rule.items():
         wanted = list if step == "drop" else dict
         if not isinstance(paths, wanted) or len(paths) > MOST_PATHS:
             raise SamlaError(f"{step} must be {'a list' if wanted is list else 'an object'} of {MOST_PATHS} at most")
-        named = [*paths, *(paths.values() if isinstance(paths, dict) and step == "rename" else ())]
-        if not all(isinstance(path, str) and _is_path(path) for path in named):
-            raise SamlaError(f"{step} names something that is no path; paths are like traits.email")
+        for path in (*paths, *(paths.values() if isinstance(paths, dict) and step == "rename" else ())):
+            if not isinstance(path, str) or not _is_path(path):
+                raise SamlaError(f"{step}: {told(path)} is no path; paths are like traits.email")
+    deeper = sum(max(0, new.count(".") - old.count(".")) for old, new in rule.get("rename", {}).items())
+    if deeper > MOST_DEEPER:
+        raise SamlaError(f"rename: together they may move values {MOST_DEEPER} names deeper, not {deeper}")
     return rule
 
 

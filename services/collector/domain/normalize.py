@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from contracts.tracking import BIGGEST_EVENT
-from services.collector.domain.client import Agent, Sender, seen_by
+from services.collector.domain.client import Agent, Agents, Sender, seen_by
 from services.collector.domain.decode import Message, rounded
 from services.collector.domain.identifiers import identifiers_of
 from services.collector.domain.rules import NONE, Rejected, Rules
@@ -14,7 +14,6 @@ from shared.shape import Problem, is_nobodys, milliseconds, preferences_of, shap
 
 NAMED: Final = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """A page or screen call is an event too; its own name stays in the properties."""
-LONGEST_BOT: Final = 60
 BOT: Final = "bot"
 """The code of what is set aside for its sender's sake: nothing is wrong with the message."""
 
@@ -44,15 +43,19 @@ class Arrival(NamedTuple):
     """Whether messages are kept as they were received, too."""
 
 
-def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fresh_id: str) -> Body | Rejected:
-    """The body, see contracts/tracking.py. `fresh_id` becomes the message id where there is none."""
+def normalized(
+    message: object, shared: Mapping[str, Any], arrival: Arrival, fresh_id: str, agents: Agents | None = None
+) -> Body | Rejected:
+    """The body, see contracts/tracking.py. The message has what its batch says for all of them (rules.whole); of
+    `shared` only sentAt is looked at. `fresh_id` becomes the message id where there is none; `agents` reads those of
+    a request."""
     if not isinstance(message, dict):
         return Rejected("not_an_object", "", "a message must be a JSON object")
     if problem := _size_problem(message, arrival) or shape_problem(message):
         return Rejected(*problem)
     if is_nobodys(message):
         return Rejected("no_identifier", "userId", "userId or anonymousId is required")
-    context, agent = seen_by(_context(message, shared), arrival.sender)
+    context, agent = seen_by(message.get("context") or {}, arrival.sender, agents or Agents())
     traits = _traits(message, context)
     time, consent = event_time(message, shared, arrival.received), _consent(context)
     for part in (time, consent, _bot(agent, arrival.sender)):
@@ -70,7 +73,8 @@ def normalized(message: object, shared: Mapping[str, Any], arrival: Arrival, fre
 def _bot(agent: Agent | None, sender: Sender) -> Rejected | None:
     if agent is None or not agent.bot or sender.bots == "keep":
         return None
-    return Rejected(BOT, "context.userAgent", f"sent by a bot ({agent.bot[:LONGEST_BOT]})")
+    # Which one stands in the sender's own words only, and those are sealed.
+    return Rejected(BOT, "context.userAgent", "sent by a bot")
 
 
 def _body(
@@ -107,15 +111,14 @@ def _size_problem(message: Message, arrival: Arrival) -> Rejected | None:
     if not arrival.exact and rounded(message):
         return Rejected("number_too_large", "", "a number does not fit into 64 bits; send it as a string")
     if not arrival.sized and len(orjson.dumps(message)) > arrival.biggest:
-        return Rejected("too_large", "", f"an event may hold {arrival.biggest} bytes")
+        return too_large(arrival)
     return None
 
 
-def _context(message: Message, shared: Mapping[str, Any]) -> Message:
-    """The message's context over that of its batch."""
-    own = message.get("context") or {}
-    common = shared.get("context")
-    return {**common, **own} if isinstance(common, dict) else own
+def too_large(arrival: Arrival) -> Rejected:
+    """Why a message that is too large for its source is set aside."""
+    why = f"an event may hold {arrival.biggest} bytes, with what its batch says for all of them"
+    return Rejected("too_large", "", why)
 
 
 def _traits(message: Message, context: Message) -> Message:

@@ -8,23 +8,28 @@ from services.collector.domain.decode import Message
 GIF: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """One transparent pixel."""
 DEEPEST: Final = 10
+CONSENT: Final = ["context", "consent", "categoryPreferences"]
+SAID: Final = {"true": True, "false": False}
+"""What somebody has agreed to is said so in an address; anything else stays a text, and is not guessed at."""
 UNNAMED: Final = "Unknown Page"
 """What RudderStack calls a page that has no name."""
 
 
 def message_of(kind: str, query: Iterable[tuple[str, str]]) -> Message:
-    """The message of `GET /pixel/v1/{kind}?...`: each parameter is a field, with dots for fields of fields."""
+    """The message of `GET /pixel/v1/{kind}?...`: each parameter is a field, with dots for fields of fields. Values are
+    texts, but for what was agreed to."""
     message: Message = {"type": kind, "channel": "web"}
     for name, value in query:
         if name != "writeKey":
-            _put(message, name.split("."), value)
+            path = name.split(".")
+            _put(message, path, SAID.get(value, value) if path[:-1] == CONSENT else value)
     message["type"] = kind
     if kind == "page":
         message.setdefault("name", UNNAMED)
     return message
 
 
-def _put(into: dict[str, Any], path: list[str], value: str) -> None:
+def _put(into: dict[str, Any], path: list[str], value: str | bool) -> None:
     for name in path[:-1][:DEEPEST]:
         inner = into.setdefault(name, {})
         if not isinstance(inner, dict):

@@ -9,7 +9,6 @@ What to do with what is not as expected (`mode`): `warn` counts it, `drop` count
 `quarantine` sets the message aside. A plan is learned from messages by genson and checked by jsonschema-rs.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
@@ -20,7 +19,10 @@ import jsonschema_rs
 import orjson
 from genson import SchemaBuilder
 
+from contracts.tracking import LONGEST_NAME
+from shared.checking import bounded, only, told
 from shared.errors import SamlaError
+from shared.policy import POLICY, Policy
 
 WARN: Final = "warn"
 DROP: Final = "drop"
@@ -28,8 +30,10 @@ QUARANTINE: Final = "quarantine"
 MODES: Final = (WARN, DROP, QUARANTINE)
 ALLOW: Final = "allow"
 UNKNOWN: Final = (ALLOW, WARN, QUARANTINE)
-FIELDS: Final = frozenset({"mode", "unknown_events", "events", "traits"})
+FIELDS: Final = ("mode", "unknown_events", "events", "traits")
 MOST_EVENTS: Final = 2_000
+DEEPEST_LEARNED: Final = 12
+"""Levels of a message that a plan is learned of: a level is up to four of a schema."""
 MOST_VIOLATIONS: Final = 20
 """Of one message that are told apart."""
 IDENTIFY: Final = "identify"
@@ -39,13 +43,20 @@ Message = dict[str, Any]
 
 
 class Violation(NamedTuple):
-    """Something that is not as the plan says. Says nothing of values."""
+    """Something that is not as the plan says. It names what the plan names and nothing else: a sender may put
+    somebody's name, number or address where a name should be."""
 
     event: str
     path: str
     """Where in the message."""
     rule: str
     """The keyword of JSON Schema: type, required, enum ...; or `unknown_event`."""
+    special: bool = False
+    """Whether its message holds something of a special category: then nothing may lead to whose it was."""
+
+    def row(self) -> dict[str, str]:
+        """As it is shown."""
+        return {"event": self.event, "path": self.path, "rule": self.rule}
 
 
 class Expected(NamedTuple):
@@ -56,6 +67,8 @@ class Expected(NamedTuple):
     schema: Mapping[str, Any]
     validator: Any
     mode: str
+    names: frozenset[str] = frozenset()
+    """Of properties, as far as the schema says them."""
 
 
 class Plan(NamedTuple):
@@ -81,8 +94,10 @@ NO_PLAN: Final = Plan(0, {}, None, ALLOW)
 
 def plan_of(version: int, document: object) -> Plan:
     """The plan, compiled. Raises SamlaError that says what is wrong."""
-    if not isinstance(document, dict) or not set(document) <= FIELDS:
-        raise SamlaError(f"a plan is an object with some of: {', '.join(sorted(FIELDS))}")
+    bounded(document, "a plan")
+    if not isinstance(document, dict):
+        raise SamlaError(f"a plan is an object with some of: {', '.join(FIELDS)}")
+    only(document, FIELDS, "a plan")
     mode = _one_of("mode", document.get("mode", WARN), MODES)
     unknown = _one_of("unknown_events", document.get("unknown_events", ALLOW), UNKNOWN)
     events = document.get("events", {})
@@ -94,19 +109,29 @@ def plan_of(version: int, document: object) -> Plan:
 
 
 def _expected(name: str, each: object, mode: str) -> Expected:
-    if not isinstance(each, dict) or not set(each) <= {"mode", "properties"}:
-        raise SamlaError(f"{name}: an event has properties (a JSON Schema) and may have a mode")
-    own = _one_of(f"{name}: mode", each.get("mode", mode), MODES)
-    return _compiled(name, "properties", each.get("properties", {}), own)
+    place = f"events.{told(name)}"
+    if not 0 < len(name) <= LONGEST_NAME or name != name.strip():
+        raise SamlaError(f"{place}: an event's name has 1 to {LONGEST_NAME} characters, without space around it")
+    if not isinstance(each, dict):
+        raise SamlaError(f"{place}: an event has properties (a JSON Schema) and may have a mode")
+    only(each, ("mode", "properties"), place)
+    own = _one_of(f"{place}: mode", each.get("mode", mode), MODES)
+    return _compiled(place, "properties", each.get("properties", {}), own)
 
 
 def _compiled(name: str, part: str, schema: object, mode: str) -> Expected:
     if not isinstance(schema, dict) or _refers(schema):
         raise SamlaError(f"{name}: a JSON Schema is an object, and refers to nothing outside of it")
     try:
-        return Expected(part, schema, _validator(orjson.dumps(schema)), mode)
+        return Expected(part, schema, _validator(orjson.dumps(schema)), mode, frozenset(_names(schema)))
     except ValueError as error:
-        raise SamlaError(f"{name}: this is no JSON Schema") from error
+        where = ".".join(map(told, getattr(error, "instance_path", ())))
+        raise SamlaError(f"{name}: this is no JSON Schema{f', at {where}' if where else ''}") from error
+
+
+def unusable(version: int) -> Plan:
+    """In place of a plan that is kept and can be used no more: what it would have been asked about is set aside."""
+    return Plan(version, {}, _compiled("traits", "traits", {"not": {}}, QUARANTINE), QUARANTINE)
 
 
 @lru_cache(maxsize=4_096)
@@ -117,12 +142,34 @@ def _validator(schema: bytes) -> Any:
 
 def _refers(schema: Any) -> bool:
     """Whether something outside would have to be fetched."""
+    if not isinstance(schema, dict):
+        return isinstance(schema, list) and any(map(_refers, schema))
+    for keyword, value in schema.items():
+        if keyword in ("$ref", "$dynamicRef") and not str(value).startswith("#"):
+            return True
+        named = keyword in NAMING and isinstance(value, dict)
+        if keyword not in VALUES and any(map(_refers, value.values() if named else [value])):
+            return True
+    return False
+
+
+NAMING: Final = ("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions")
+"""Keywords of JSON Schema within which names are the plan's own words."""
+VALUES: Final = ("const", "enum", "default", "examples")
+"""Those within which there is no schema."""
+
+
+def _names(schema: Any) -> Iterator[str]:
+    """The names of properties in a schema."""
     if isinstance(schema, dict):
-        refers = any(
-            name in ("$ref", "$dynamicRef") and not str(value).startswith("#") for name, value in schema.items()
-        )
-        return refers or any(map(_refers, schema.values()))
-    return isinstance(schema, list) and any(map(_refers, schema))
+        for keyword in ("properties", "dependentRequired", "dependentSchemas"):
+            yield from schema[keyword] if isinstance(schema.get(keyword), dict) else ()
+        required, depends = schema.get("required"), schema.get("dependentRequired")
+        for listed in (required, *(depends.values() if isinstance(depends, dict) else ())):
+            yield from (each for each in listed if isinstance(each, str)) if isinstance(listed, list) else ()
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for each in inner:
+        yield from _names(each)
 
 
 def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> str:
@@ -134,20 +181,22 @@ def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> str:
 # Checking
 
 
-def held_against(message: Message, plan: Plan) -> Checked:
-    """The message by the plan; it is left as it is."""
+def held_against(message: Message, plan: Plan, policy: Policy = POLICY) -> Checked:
+    """The message by the plan; it is left as it is. `policy` says what belongs to a special category."""
     expected, name = _expectation(message, plan)
     if expected is None:
         if name is None or plan.unknown_events == ALLOW:
             return Checked(message, [], None)
-        unknown = Violation(told(name), "event", "unknown_event")
+        unknown = Violation(UNTOLD, "event", "unknown_event", _is_special(message, policy))
         return Checked(message, [unknown], unknown if plan.unknown_events == QUARANTINE else None)
     part = message.get(expected.part)
     value = part if isinstance(part, dict) else {}
     if expected.validator.is_valid(value):
         return Checked(message, [], None)
-    broken = list(_broken(expected, value, str(name)))
-    violations = [violation for violation, _ in broken]
+    # All that is not as expected is left out; only of what is told there is an end.
+    most = None if expected.mode == DROP else MOST_VIOLATIONS
+    broken = list(islice(_broken(expected, value, str(name), _is_special(message, policy)), most))
+    violations = [violation for violation, _ in broken[:MOST_VIOLATIONS]]
     if expected.mode == QUARANTINE:
         return Checked(message, violations, violations[0])
     if expected.mode == DROP:
@@ -165,21 +214,27 @@ def _expectation(message: Message, plan: Plan) -> tuple[Expected | None, str | N
     return None, None
 
 
-def _broken(expected: Expected, value: Mapping[str, Any], name: str) -> Iterator[tuple[Violation, list[Any]]]:
-    for error in islice(expected.validator.iter_errors(value), MOST_VIOLATIONS):
+def _broken(
+    expected: Expected, value: Mapping[str, Any], name: str, special: bool
+) -> Iterator[tuple[Violation, list[Any]]]:
+    for error in expected.validator.iter_errors(value):
         rule = str(error.schema_path[-1]) if error.schema_path else "false"
         place = list(error.instance_path)
         for path in _paths(error, place, rule):
-            shown = ".".join("*" if isinstance(each, int) else told(str(each)) for each in path)
-            yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule), path
+            shown = ".".join(each if each in expected.names else UNTOLD for each in path)
+            yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule, special), path
 
 
-def told(name: str) -> str:
-    """A name as it may be told: somebody's address may stand where a name should."""
-    return name if _NAME.fullmatch(name) else "*"
+def _is_special(message: Message, policy: Policy) -> bool:
+    event, context = message.get("event"), message.get("context")
+    said = {name: each for name in ("properties", "traits") if isinstance(each := message.get(name), dict)}
+    common = context.get("traits") if isinstance(context, dict) else None
+    traits = {**(common if isinstance(common, dict) else {}), **said.get("traits", {})}
+    return bool(policy.classify(event if isinstance(event, str) else None, said.get("properties", {}), traits))
 
 
-_NAME: Final = re.compile(r"[\w $:/()-]{1,64}")
+UNTOLD: Final = "*"
+"""In place of a name that the plan does not say, and of an item's place in a list."""
 
 
 def _paths(error: Any, place: list[Any], rule: str) -> list[list[Any]]:
@@ -219,7 +274,9 @@ def _has(holder: Any, key: Any) -> bool:
 
 
 def learned(messages: Iterable[Message], mode: str = WARN) -> dict[str, Any]:
-    """A plan that these messages fit: the types that were seen; required is what was always there."""
+    """A plan that these messages fit: the types that were seen; required is what was always there. Raises SamlaError
+    where there is no such mode."""
+    _one_of("mode", mode, MODES)
     events: dict[str, SchemaBuilder] = {}
     traits: SchemaBuilder | None = None
     for message in messages:
@@ -241,7 +298,16 @@ def _builder() -> SchemaBuilder:
 
 
 def _learn(builder: SchemaBuilder, part: object) -> None:
-    builder.add_object(part if isinstance(part, dict) else {})
+    builder.add_object(_shallow(part, DEEPEST_LEARNED) if isinstance(part, dict) else {})
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    """Without what lies so deep that a schema of it would be none that may be put in force."""
+    if isinstance(value, dict):
+        return {name: _shallow(each, levels - 1) for name, each in value.items()} if levels else {}
+    if isinstance(value, list):
+        return [_shallow(each, levels - 1) for each in value] if levels else []
+    return value
 
 
 def _schema(builder: SchemaBuilder) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """What is kept of a message that could not be taken in: enough to take it in later as if it had been right."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from services.collector.domain import raw
+from services.collector.domain.agreement import FIRST
+from services.collector.domain.client import LONGEST
 from services.collector.domain.intake import Accepted, SetAside
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.raw import Request
@@ -18,6 +22,16 @@ UNREADABLE: Final = SetAside(
 )
 
 
+CUT: Final = SetAside(
+    0, "cut", "", "what its batch said was too large to be kept with it; mend it by hand, by a whole message", b""
+)
+OTHER_AGREEMENT: Final = SetAside(
+    0, "other_agreement", "", "it did not come under the agreement or licence that its source has now", b""
+)
+BIGGEST_SHARED: Final = 16_384
+"""Bytes of what its batch said for all of its messages that are kept with each of them."""
+
+
 class Kept(Request, frozen=True, kw_only=True):
     """A quarantined message and what its request said about it."""
 
@@ -25,6 +39,10 @@ class Kept(Request, frozen=True, kw_only=True):
     """What was sent, as JSON; cut off where it was too long."""
     mended: Any = None
     """What somebody has put in its place by hand."""
+    cut: bool = False
+    """Whether some of what its batch said was too large to be kept."""
+    agreement: str | None = None
+    """The agreement or licence that it came under, else empty; None where that was not kept yet."""
 
     def packed(self) -> bytes:
         """To be sealed."""
@@ -33,16 +51,41 @@ class Kept(Request, frozen=True, kw_only=True):
     @property
     def message(self) -> Any:
         """What is to be taken in: by hand, else as sent; None where that is no JSON."""
-        if self.mended is not None:
-            return self.mended
+        return self.sent if self.mended is None else self.mended
+
+    @property
+    def sent(self) -> Any:
+        """What was sent; None where it is no JSON, since it was cut off."""
         try:
             return orjson.loads(self.raw)
         except orjson.JSONDecodeError:
             return None
 
-    def texts(self) -> list[bytes]:
-        """Everything in it that may name somebody."""
-        return [self.raw.encode(errors="replace"), orjson.dumps([self.shared, self.mended])]
+
+def kept_of(messages: Sequence[SetAside], request: Request, agreement: str) -> list[Kept]:
+    """What is kept of a request's messages that were set aside."""
+    shared = _bounded(request.shared)
+    common = Kept(
+        raw="",
+        shared=shared,
+        gpc=request.gpc,
+        address=request.address,
+        agent=request.agent[:LONGEST],
+        cut=len(shared) < len(request.shared),
+        agreement=agreement,
+    )
+    return [replace(common, raw=each.raw.decode(errors="replace")) for each in messages]
+
+
+def _bounded(shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Of its fields as many as BIGGEST_SHARED holds, the smallest first."""
+    kept: dict[str, Any] = {}
+    left = BIGGEST_SHARED
+    for size, name in sorted((len(orjson.dumps(value)), name) for name, value in shared.items()):
+        if size <= left:
+            kept[name] = shared[name]
+            left -= size
+    return kept
 
 
 def unpacked(sealed: bytes, form: int) -> Kept:
@@ -60,9 +103,21 @@ def again(
 ) -> Accepted | SetAside:
     """Takes the message in as of then. Where it has no message id of its own one follows from its entry's, so
     that taking it in twice is appending it once."""
+    if not _may_be_taken(kept, source):
+        return OTHER_AGREEMENT
+    if kept.cut and kept.mended is None:
+        return CUT
     message = kept.message
     if rule is not None and isinstance(message, dict):
         message = mended(message, rule)
     if message is None:
         return UNREADABLE
     return raw.again(message, kept, received, source, policy, derive_id("quarantine", identity))
+
+
+def _may_be_taken(kept: Kept, source: Source) -> bool:
+    """Whether it came as the source sends now: what one agreement has brought is not another's."""
+    agreement = source.rules.agreement
+    if kept.agreement is None:
+        return source.party == FIRST
+    return kept.agreement == (agreement.id if agreement else "")

@@ -91,11 +91,16 @@ def message_of(raw: msgspec.Raw) -> Message:
     return message
 
 
-def again(
-    message: object, request: Request, received: int, source: Source, policy: Policy, fresh_id: str
-) -> Accepted | SetAside:
+def retaken(message: object, request: Request, received: int, source: Source, policy: Policy, fresh_id: str) -> Intake:
     """Takes a message in as of then, by the source's rules of now. `fresh_id`: its message id, where it has none."""
     sender = Sender(request.address, request.agent, source.ip, source.bots)
     arrival = source.arrival(received, request.gpc, sender)
-    intake = take_in(Batch([message], request.shared), arrival, policy, lambda: fresh_id)
+    return take_in(Batch([message], request.shared), arrival, policy, lambda: fresh_id)
+
+
+def again(
+    message: object, request: Request, received: int, source: Source, policy: Policy, fresh_id: str
+) -> Accepted | SetAside:
+    """What becomes of a message that is taken in again, see retaken."""
+    intake = retaken(message, request, received, source, policy, fresh_id)
     return intake.accepted[0] if intake.accepted else intake.set_aside[0]

@@ -1,13 +1,13 @@
 """What a source's owner has decided about its messages, applied in turn: agreement, cleaning, plan."""
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
 
-from services.collector.domain.agreement import Agreement, within
+from services.collector.domain.agreement import Agreement, Within, within
 from services.collector.domain.cleaning import Cleaning, cleaned
-from services.collector.domain.plan import Plan, Violation, held_against, told
-
-Message = dict[str, Any]
+from services.collector.domain.decode import SHARED, Message
+from services.collector.domain.plan import Plan, Violation, held_against
 
 
 class Rejected(NamedTuple):
@@ -33,6 +33,7 @@ class Prepared(NamedTuple):
     """A message on which the rules have been used."""
 
     message: Any
+    """With what its batch says for all of them."""
     received: Any
     """As it came, but for what may not be kept."""
     uncleaned: list[str]
@@ -43,21 +44,20 @@ class Prepared(NamedTuple):
 
 
 def prepared(message: Any, shared: Mapping[str, Any], rules: Rules) -> Prepared:
-    """The message by the rules; it is left as it is. `shared`: what stands beside it in its batch."""
-    refused: list[str] = []
-    if rules.agreement is not None:
-        message, refused = within(message, rules.agreement)
+    """The message by the rules; it is left as it is. `shared`: what stands beside it in its batch, within the
+    agreement."""
+    message, refused = within_rules(message, rules)
     received = message
     if not isinstance(message, dict):
         return Prepared(message, received, [], refused, [], None)
+    message = whole(message, shared)
     uncleaned: list[str] = []
     if rules.cleaning is not None:
-        message, uncleaned, bad = cleaned(_whole(message, shared), rules.cleaning)
+        allow = partial(_renamed, rules.agreement, refused) if rules.agreement else None
+        message, uncleaned, bad = cleaned(message, rules.cleaning, within=allow)
         if bad:
             why = "the source's cleaning rules cannot read this value"
-            names = bad.split(".")
-            place = bad if names == [told(each) for each in names] else f"{names[0]}.*"
-            return Prepared(message, received, uncleaned, refused, [], Rejected("not_clean", place, why))
+            return Prepared(message, received, uncleaned, refused, [], Rejected("not_clean", bad, why))
     violations: list[Violation] = []
     if rules.plan is not None:
         message, violations, broken = held_against(message, rules.plan)
@@ -67,17 +67,23 @@ def prepared(message: Any, shared: Mapping[str, Any], rules: Rules) -> Prepared:
     return Prepared(message, received, uncleaned, refused, violations, None)
 
 
-def _whole(message: Message, shared: Mapping[str, Any]) -> Message:
-    """With what its batch says for all of them, so that rules see it."""
-    common, own = shared.get("context"), message.get("context")
-    if not isinstance(common, dict):
-        return message
-    return {**message, "context": {**common, **own} if isinstance(own, dict) else common}
+def _renamed(agreement: Agreement, refused: list[str], message: Message) -> Message:
+    """The message once its fields are renamed. What it holds of its batch was asked about before."""
+    kept, more = within(message, agreement)
+    refused += [each for each in more if each not in refused]
+    return cast(Message, kept)
 
 
-def shared_within(shared: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
-    """What stands beside the messages of a batch, as far as the agreement allows."""
-    if rules.agreement is None:
-        return dict(shared)
-    kept: dict[str, Any] = within(dict(shared), rules.agreement).message
-    return kept
+def whole(message: Message, shared: Mapping[str, Any]) -> Message:
+    """With what its batch says for all of them, over which its own words go."""
+    for part in SHARED if shared else ():
+        common, own = shared.get(part), message.get(part)
+        # What is no object stays to be told as such.
+        if isinstance(common, dict) and common and (own is None or isinstance(own, dict)):
+            message = {**message, part: {**common, **(own or {})}}
+    return message
+
+
+def within_rules(message: Any, rules: Rules) -> Within:
+    """A message, or what stands beside those of a batch, as far as the source's agreement allows."""
+    return Within(message, []) if rules.agreement is None else within(message, rules.agreement)

@@ -15,6 +15,8 @@ from shared.errors import SamlaError
 from shared.shape import is_nobodys
 
 COOKIE: Final = "samla_visitor"
+HOST_ONLY: Final = "__Host-"
+"""A cookie of such a name is kept only where we have set it ourselves, over https: no other host of the domain can."""
 MOST_DAYS: Final = 400
 """Browsers keep no cookie for longer."""
 DAY_SECONDS: Final = 86_400
@@ -74,9 +76,9 @@ def consent_of(body: Message) -> bool | Refused:
     return consent if isinstance(consent, bool) else Refused(400, "bad_consent", "consent is true or false")
 
 
-def cookie_of(source: str) -> str:
+def cookie_of(source: str, secure: bool) -> str:
     """The cookie's name. Sources behind one domain must not take each other's for a forgery."""
-    return f"{COOKIE}_{source}"
+    return f"{HOST_ONLY if secure else ''}{COOKIE}_{source}"
 
 
 def signed(key: bytes, source: str, identity: str) -> str:
@@ -93,8 +95,10 @@ def verified(key: bytes, source: str, value: str) -> str | None:
 
 
 def visitor_in(header: str, key: bytes, source: str) -> str | None:
-    """The visitor's id in a request's Cookie header; None where there is none that is ours."""
-    found = (verified(key, source, value) for value in values_in(header, cookie_of(source)))
+    """The visitor's id in a request's Cookie header; None where there is none that is ours. First the one that
+    nobody else can have set."""
+    names = (cookie_of(source, secure) for secure in (True, False))
+    found = (verified(key, source, value) for name in names for value in values_in(header, name))
     return next((each for each in found if each), None)
 
 
@@ -106,14 +110,22 @@ def values_in(header: str, name: str) -> Iterator[str]:
             yield value
 
 
-def kept(source: str, value: str, days: int, caller: Caller) -> str:
-    """The Set-Cookie header that keeps a value, and starts its time anew."""
-    return f"{cookie_of(source)}={value}; Max-Age={days * DAY_SECONDS}; {_attributes(caller)}"
+def kept(source: str, value: str, days: int, caller: Caller, sent: str = "") -> list[str]:
+    """The Set-Cookie headers that keep a value and start its time anew. `sent`: the request's Cookie header; what is
+    in it under the name without https is moved to the other."""
+    name = cookie_of(source, caller.secure)
+    return [f"{name}={value}; Max-Age={days * DAY_SECONDS}; {_attributes(caller)}", *_moved(source, caller, sent)]
 
 
-def forgotten(source: str, caller: Caller) -> str:
-    """The Set-Cookie header that removes it."""
-    return f"{cookie_of(source)}=; Max-Age=0; {_attributes(caller)}"
+def forgotten(source: str, caller: Caller, sent: str = "") -> list[str]:
+    """The Set-Cookie headers that remove it."""
+    return [f"{cookie_of(source, caller.secure)}=; Max-Age=0; {_attributes(caller)}", *_moved(source, caller, sent)]
+
+
+def _moved(source: str, caller: Caller, sent: str) -> list[str]:
+    name = cookie_of(source, secure=False)
+    there = caller.secure and any(True for _ in values_in(sent, name))
+    return [f"{name}=; Max-Age=0; {_attributes(caller)}"] if there else []
 
 
 def _attributes(caller: Caller) -> str:

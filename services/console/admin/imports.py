@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import Mapping_, mapped, mappings_of
-from services.console.importing.sending import Door, Mark, Message, digest_of, send
+from services.console.importing.opening import open_file
+from services.console.importing.sending import NO_MESSAGE, Door, Mark, digest_of, send
+from services.console.keeping import keep
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
 
@@ -62,10 +63,12 @@ class Job(msgspec.Struct, kw_only=True):
     set_aside: int = 0
     reasons: dict[str, int] = msgspec.field(default_factory=dict)
     why: str = ""
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 SHOWN: Final = (
-    "id", "state", "format", "size", "bytes", "rows", "skipped", "set_aside", "reasons", "why", "created", "changed",
+    "id", "state", "format", "size", "bytes", "rows", "skipped", "set_aside", "reasons", "why", "notes", "created",
+    "changed",
 )  # fmt: skip
 
 
@@ -159,8 +162,7 @@ class Importer:
         except Stopping:
             raise
         except Unavailable:
-            job.why = "waits for the collector"
-            self._save(job)
+            self._waits(job, "waits for the collector")
             self._sleep(PAUSE)
             self._waiting.put(job.id)
         except SamlaError as error:
@@ -175,16 +177,24 @@ class Importer:
     def _send(self, job: Job) -> None:
         path = self.file_of(job.id, job.format)
         key, wanted = self._opened(job), mappings_of(job.mapping)
+        file = open_file(path, job.encoding, job.separator, wanted).checked()
+        job.notes = file.notes
         mark = _JobMark(self._marks, path, wanted, key, job, self._save)
-        door = _JobDoor(self._settings.collector_url, key, self._sleep, mark)
+        door = Door(self._settings.collector_url, key, sleep=self._sleep, say=lambda text: self._waits(job, text))
 
         def reached(at: int) -> None:
             job.bytes = min(at, job.size)
             if self._stopped.is_set():
                 raise Stopping
 
-        rows = rows_of(path, dialect_of(path, job.encoding, job.separator))
-        send(mapped(wanted, rows), door, mark, reached)
+        report = send(mapped(wanted, file.rows), door, mark, reached)
+        job.notes = file.notes
+        if not (report.messages or job.rows):
+            raise SamlaError(NO_MESSAGE)
+
+    def _waits(self, job: Job, why: str) -> None:
+        job.why = why
+        self._save(job)
 
     def _end(self, job: Job, state: str, why: str) -> None:
         job.state, job.why, job.key = state, why, ""
@@ -201,16 +211,8 @@ class Importer:
     # On disk
 
     def _save(self, job: Job, durable: bool = False) -> None:
-        """In one step, so that a cut finds the old one or the new."""
         job.changed = now_ms()
-        path = self._jobs_folder / f"{job.id}.json"
-        fresh = path.with_suffix(".fresh")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(job))
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        fresh.replace(path)
+        keep(self._jobs_folder / f"{job.id}.json", msgspec.json.encode(job), durable)
 
     def _tidy(self) -> None:
         """Removes the oldest that are over, and at the start what was uploaded in part only."""
@@ -260,7 +262,6 @@ class _JobMark(Mark):
     ) -> None:
         super().__init__(folder, digest_of(path), msgspec.json.encode(wanted), key.encode())
         self._job, self._save = job, save
-        self.codes: list[str] = []
         if not job.begun:
             job.begun, job.skipped = True, super().rows
             job.rows = job.skipped
@@ -270,26 +271,12 @@ class _JobMark(Mark):
         """So many rows have been sent, by this import or by another one of the same file."""
         return max(super().rows, self._job.rows)
 
-    def move(self, rows: int) -> None:
+    def move(self, rows: int, codes: Sequence[str] = ()) -> None:
         """A batch is durable."""
         job = self._job
-        job.set_aside += len(self.codes)
-        for code in self.codes:
+        job.set_aside += len(codes)
+        for code in codes:
             job.reasons[code] = job.reasons.get(code, 0) + 1
-        self.codes = []
         job.rows, job.why = rows, ""
         self._save(job)
-        super().move(rows)
-
-
-class _JobDoor(Door):
-    """Remembers what was set aside of the batch at hand."""
-
-    def __init__(self, url: str, key: str, sleep: Callable[[float], None], mark: _JobMark) -> None:
-        super().__init__(url, key, sleep)
-        self._mark = mark
-
-    def take(self, messages: list[Message]) -> list[str]:
-        """Sends a batch until it is durable."""
-        self._mark.codes = super().take(messages)
-        return self._mark.codes
+        super().move(rows, codes)

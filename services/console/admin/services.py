@@ -30,6 +30,10 @@ ASK_SECONDS: Final = 20.0
 LOST: Final = (OSError, AMQPError, KombuError, RuntimeError)
 
 
+OTHERS: Final[Mapping[str, type[SamlaError]]] = {"SubjectsFenced": errors.Conflict, "BeingErased": Unavailable}
+"""Errors of ours that are made otherwise, or are a service's own -> what they are to who asks."""
+
+
 class Broken(Exception):
     """A service failed within: a mistake of ours. Only the error's type is known; its text may quote a person."""
 
@@ -55,7 +59,7 @@ class Services:
             except (UnknownService, RpcTimeout) as error:
                 raise Unavailable(f"{service} does not answer: see `make status`") from error
             except RemoteError as error:
-                raise _raised(service, error) from error
+                raise raised(service, error) from error
 
     def reach(self) -> None:
         """Raises Unavailable where the broker cannot be reached."""
@@ -130,11 +134,9 @@ class _Connection:
             self._proxy.stop()
 
 
-def _raised(service: str, error: RemoteError) -> Exception:
+def raised(service: str, error: RemoteError) -> Exception:
     """An error of ours as it was raised; one of MongoDB's says that it is away; any other is a mistake."""
-    kind = getattr(errors, str(error.exc_type), None)
-    if error.exc_type == "SubjectsFenced":
-        return errors.Conflict(str(error.value))
+    kind = OTHERS.get(str(error.exc_type)) or getattr(errors, str(error.exc_type), None)
     if isinstance(kind, type) and issubclass(kind, SamlaError):
         return kind(str(error.value))
     kind = getattr(pymongo.errors, str(error.exc_type), None)

@@ -28,6 +28,7 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     "request": (r"^[A-Za-z0-9_.:-]{1,200}$", "a request's id: of an erasure, or the X-Correlation-Id of a request"),
     "event": (ID_PATTERN, "an event's id"),
     "agreement": (r"^[0-9a-f]{16}$", "an agreement's id"),
+    "dialect": (r"^[a-z0-9-]{1,40}$", "a dialect: shopify, stripe, mailchimp, typeform, or the name of one's own"),
     "kind": (r"^(cleaning|plan)$", "cleaning or plan"),
     "identity": (r"^[A-Za-z0-9_.:-]{1,200}$", "its id, as the list has it"),
     "who": (r"^([0-9a-f]{32}|[A-Za-z0-9_]{1,64}:[^/\x00]{1,1000})$", "a profile's id, or kind:value"),
@@ -75,6 +76,7 @@ class Call(NamedTuple):
 
 
 Sources = rows_of(SourceRow, "Sources")
+Connections = rows_of(admin.ConnectionRow, "Connections")
 Violations = rows_of(admin.Violation, "Violations")
 Agreements = rows_of(AgreementRow, "Agreements")
 Quarantine = rows_of(QuarantineRow, "QuarantineRows")
@@ -120,6 +122,15 @@ CALLS: Final[tuple[Call, ...]] = (
     Call("GET", "/received/{request}", "collector", "received", "A request as it was received", admin.Received,
          missing="nothing is kept of this request"),
     Call("GET", "/events/{event}/trace", "collector", "trace", "From a clean event to what was received", Traced),
+    # Tools that send webhooks
+    Call("GET", "/connections", "collector", "connections", "Which tools send for which sources, oldest first",
+         Connections, under="items"),
+    Call("PUT", "/sources/{source}/connections/{dialect}", "collector", "connect_source",
+         "Takes a tool's webhooks from now on, with this secret; it is told this once", admin.ConnectionMade,
+         takes=admin.NewConnection),
+    Call("DELETE", "/sources/{source}/connections/{dialect}", "collector", "disconnect_source",
+         "The tool's webhooks are refused from now on", admin.Nothing),
+    # Agreements
     Call("GET", "/agreements", "collector", "agreements", "All agreements and licences", Agreements, under="items"),
     Call("POST", "/agreements", "collector", "create_agreement", "Makes one", AgreementRow,
          takes=admin.NewAgreement, status=201),

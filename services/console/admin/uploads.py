@@ -12,9 +12,10 @@ from starlette.requests import Request
 
 from services.console.admin.answers import Refused
 from services.console.admin.imports import Importer, Job, described, now_ms
-from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mappings_of
+from services.console.importing.opening import open_file
 from services.console.importing.proposal import proposed
+from services.console.importing.sending import checked_key
 from services.console.importing.trying import trial
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
@@ -43,8 +44,8 @@ class Uploads:
         only_tried = query["propose"] or query["dry_run"]
         mapping, key = query.get("mapping"), request.headers.get("x-write-key", "")
         wanted = None if query["propose"] else _mapping(mapping)
-        if not only_tried and not _is_key(key):
-            raise Refused(400, "no_write_key", "send X-Write-Key: the write key of the source that the file is from")
+        if not only_tried:
+            _check_key(key)
         if not only_tried and self._importer.unfinished >= MOST_WAITING:
             raise Unavailable("too many imports wait: send it again later")
         if self._free.locked():
@@ -114,8 +115,12 @@ async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(piece)
 
 
-def _is_key(key: str) -> bool:
-    return 0 < len(key) <= 200 and key.isascii() and key.isprintable() and ":" not in key and " " not in key
+def _check_key(key: str) -> None:
+    try:
+        checked_key(key)
+    except SamlaError as error:
+        why = f"send X-Write-Key: the write key of the source that the file is from; {error}"
+        raise Refused(400, "no_write_key", why) from None
 
 
 def _mapping(text: str | None) -> Any:
@@ -133,11 +138,12 @@ def _mapping(text: str | None) -> Any:
 def _tried(path: Path, query: dict[str, Any], wanted: Any) -> dict[str, Any]:
     """What would come of the file. Raises SamlaError."""
     try:
-        rows = rows_of(path, dialect_of(path, query["encoding"], query["separator"]))
+        mappings = mappings_of(wanted) if wanted is not None else ()
+        file = open_file(path, query["encoding"], query["separator"], mappings)
         if wanted is None:
-            sample = [row for row, _ in itertools.islice(rows, SAMPLE)]
-            return {"mapping": proposed(list(dict.fromkeys(name for row in sample for name in row)), sample)}
-        return trial(mappings_of(wanted), itertools.islice(rows, TRIED))._asdict()
+            return {"mapping": proposed(file.columns, [row for row, _ in itertools.islice(file.rows, SAMPLE)])}
+        found = trial(mappings, itertools.islice(file.rows, TRIED))
+        return {**found._asdict(), "notes": [*file.notes, *filter(None, [file.wrong])]}
     except SamlaError:
         raise
     except Exception as error:

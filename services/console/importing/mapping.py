@@ -187,6 +187,15 @@ def messages_of(
     ]
 
 
+def columns_of(mappings: Iterable[Mapping_]) -> Iterator[str]:
+    """The names of columns that they read, some more than once."""
+    for each in mappings:
+        yield from each.columns
+        yield from (*each.id, *each.needs, *each.known_by)
+        if each.time is not None:
+            yield each.time.column
+
+
 def mapped(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Iterator[Mapped]:
     """What a file's rows (files.rows_of) become, for sending.send."""
     for number, (row, at) in enumerate(rows, 1):

@@ -1,24 +1,37 @@
 """Messages through the door, in batches; where it was cut off, it goes on."""
 
 import hashlib
-import itertools
-import os
+import queue
+import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import orjson
 import urllib3
 
+from services.console.keeping import keep
 from shared.errors import SamlaError, Unavailable
 
 MOST_EVENTS: Final = 500
 MOST_BYTES: Final = 400_000
 PATIENCE: Final = 120.0
 """Seconds for which a door that does not take anything is asked again."""
+MOST_PATIENCE: Final = 7 * 86_400.0
 PAUSE: Final = 1.0
+NO_MESSAGE: Final = "no row of the file gives a message: is the mapping for this file? --dry-run shows what comes of it"
+SHORTEST_PAUSE: Final = 0.1
+ANSWER_SECONDS: Final = 60.0
+LONGEST_KEY: Final = 200
+LOOK_SECONDS: Final = 0.2
+"""How soon the thread that reads sees that nobody wants more."""
 
+T = TypeVar("T")
 Message = dict[str, Any]
 Numbered = tuple[int, Message | None, int]
 """(row, message, bytes of the file read so far). A row may have several messages, one behind the other, or none."""
@@ -49,15 +62,13 @@ class Mark:
         """So many rows have been sent."""
         try:
             return int(orjson.loads(self._path.read_bytes())["rows"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def move(self, rows: int) -> None:
-        """In one step, so that a cut finds the old one or the new."""
+    def move(self, rows: int, codes: Sequence[str] = ()) -> None:
+        """So many rows are durable now; `codes`: why messages of the last batch were set aside."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(orjson.dumps({"rows": rows}))
-        fresh.replace(self._path)
+        keep(self._path, orjson.dumps({"rows": rows}))
 
 
 def digest_of(path: Path) -> bytes:
@@ -78,17 +89,50 @@ def send(
     `advance` is told how many bytes have been read, `counted` how many rows have been sent this time.
     """
     already = mark.rows
-    rows, sent, aside, reasons = already, 0, 0, dict[str, int]()
-    for batch in _batches(each for each in messages if each[0] > already):
-        for code in door.take(batch.messages) if batch.messages else ():
-            aside += 1
-            reasons[code] = reasons.get(code, 0) + 1
-        sent += len(batch.messages)
-        rows = max(rows, batch.rows)
-        mark.move(rows)
-        advance(batch.read)
-        counted(rows - already)
-    return Report(rows, already, aside, reasons, sent)
+    rows, sent, reasons = already, 0, Counter[str]()
+    with closing(ahead(_batches(each for each in messages if each[0] > already))) as batches:
+        for batch in batches:
+            codes = door.take(batch.messages) if batch.messages else []
+            reasons.update(codes)
+            sent += len(batch.messages)
+            rows = max(rows, batch.rows)
+            if sent or already:
+                # Of a file that gives no message at all nothing is done, and nothing to be remembered.
+                mark.move(rows, codes)
+            advance(batch.read)
+            counted(rows - already)
+    return Report(rows, already, reasons.total(), dict(reasons), sent)
+
+
+def ahead(items: Iterable[T]) -> Generator[T, None, None]:
+    """The same items, made in a thread: one while another is used."""
+    made: queue.Queue[tuple[str, Any]] = queue.Queue(1)
+    over = threading.Event()
+
+    def put(kind: str, value: Any) -> bool:
+        while not over.is_set():
+            with suppress(queue.Full):
+                made.put((kind, value), timeout=LOOK_SECONDS)
+                return True
+        return False
+
+    def make() -> None:
+        try:
+            if all(put("item", each) for each in items):
+                put("end", None)
+        except BaseException as error:
+            put("error", error)
+
+    maker = threading.Thread(target=make, name="reading", daemon=True)
+    maker.start()
+    try:
+        while (each := made.get())[0] == "item":
+            yield each[1]
+        if each[0] == "error":
+            raise each[1]
+    finally:
+        over.set()
+        maker.join()
 
 
 class _Batch(NamedTuple):
@@ -114,39 +158,108 @@ def _batches(messages: Iterator[Numbered]) -> Iterator[_Batch]:
 
 
 class Door:
-    """The collector's, with a source's write key."""
+    """The collector's, with a source's write key. One that takes nothing is asked again, for `patience` seconds.
 
-    def __init__(self, url: str, write_key: str, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._url = f"{url.rstrip('/')}/v1/import"
-        self._headers = {**urllib3.make_headers(basic_auth=f"{write_key}:"), "Content-Type": "application/json"}
+    `say` is told, once each time, why it is waited for and that it is over.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        write_key: str,
+        patience: float = PATIENCE,
+        say: Callable[[str], None] = lambda text: None,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._at = checked_url(url)
+        self._headers = {
+            **urllib3.make_headers(basic_auth=f"{checked_key(write_key)}:"), "Content-Type": "application/json"
+        }  # fmt: skip
         self._pool = urllib3.PoolManager(retries=False)
-        self._sleep = sleep
+        self._patience, self._say, self._sleep, self._now = patience, say, sleep, now
 
     def take(self, messages: list[Message]) -> list[str]:
         """Sends a batch until it is durable; the reasons of what was set aside. Raises SamlaError."""
         body = orjson.dumps({"batch": messages})
-        waited = 0.0
-        for _ in itertools.count():
-            status, answer, wait = self._ask(body)
-            if status == 200:
-                return [each["code"] for each in answer.get("set_aside", [])]
-            if status not in (0, 429, 500, 502, 503, 504):
-                raise SamlaError(f"the collector refuses: {answer.get('message') or status}")
-            if waited >= PATIENCE:
-                break
-            self._sleep(wait)
-            waited += wait
-        raise Unavailable(f"the collector has taken nothing for {PATIENCE:g} s; run the same command again to go on")
+        end, waited = self._now() + self._patience, False
+        while (answer := self._ask(body)).why:
+            left = end - self._now()
+            if left <= 0:
+                raise Unavailable(
+                    f"the collector at {self._at} has taken nothing for {self._patience:g} s ({answer.why}); "
+                    "what it took before is safe: run the same command again to go on"
+                )
+            if not waited:
+                self._say(f"the collector at {self._at}: {answer.why}; it is asked again for {self._patience:g} s")
+            waited = True
+            self._sleep(min(answer.wait, left))
+        if waited:
+            self._say("it takes messages again")
+        return answer.codes
 
-    def _ask(self, body: bytes) -> tuple[int, dict[str, Any], float]:
-        """(status, or 0 where nobody answers; the answer; seconds to wait before asking again)."""
+    def _ask(self, body: bytes) -> "_Answer":
+        """Raises SamlaError where asking again is of no use."""
         try:
-            answer = self._pool.request("POST", self._url, body=body, headers=self._headers, timeout=60)
-        except urllib3.exceptions.HTTPError:
-            return 0, {}, PAUSE
-        try:
-            found = orjson.loads(answer.data)
-        except orjson.JSONDecodeError:
-            found = {}
-        after = answer.headers.get("Retry-After", "")
-        return answer.status, found, min(float(after), PATIENCE) if after.isdigit() else PAUSE
+            answer = self._pool.request(
+                "POST", f"{self._at}/v1/import", body=body, headers=self._headers, timeout=ANSWER_SECONDS
+            )
+        except urllib3.exceptions.HTTPError as error:
+            return _Answer([], _unreachable(error), PAUSE)
+        found = _object_of(answer.data)
+        if answer.status == 200 and found.get("success") is True:
+            return _Answer([str(each["code"]) for each in found.get("set_aside", [])], "", 0)
+        if answer.status == 429 or answer.status >= 500:
+            after = answer.headers.get("Retry-After", "")
+            wait = float(after) if after.isdecimal() else PAUSE
+            return _Answer([], f"it answers {answer.status}", max(wait, SHORTEST_PAUSE))
+        if "code" not in found:
+            raise SamlaError(f"{self._at} answers {answer.status}, and not as a collector does: see --url")
+        raise SamlaError(f"the collector at {self._at} refuses: {found.get('message') or answer.status}")
+
+
+class _Answer(NamedTuple):
+    codes: list[str]
+    why: str
+    """Why it is to be asked again; empty where all is durable."""
+    wait: float
+
+
+def checked_url(url: str) -> str:
+    """The address of a collector, without / at its end. Raises SamlaError."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        bare = not (parts.query or parts.fragment or parts.username)
+        urllib3.util.parse_url(url)
+    except (ValueError, urllib3.exceptions.LocationParseError):
+        good = bare = False
+    if not good or not bare:
+        raise SamlaError(f"{url!r} is no address of a collector: it is like http://127.0.0.1:8080")
+    return url.rstrip("/")
+
+
+def checked_key(write_key: str) -> str:
+    """A write key as HTTP can say it. Raises SamlaError."""
+    if not (0 < len(write_key) <= LONGEST_KEY and re.fullmatch("[!-9;-~]+", write_key)):
+        raise SamlaError("a write key is 1 to 200 characters of ASCII, without space and colons")
+    return write_key
+
+
+def _unreachable(error: Exception) -> str:
+    """For people; nothing of the request."""
+    kinds = (
+        (urllib3.exceptions.NameResolutionError, "its name is not known"),
+        (urllib3.exceptions.SSLError, "it does not speak TLS, or its certificate is not trusted"),
+        (urllib3.exceptions.NewConnectionError, "nobody listens there"),
+        (urllib3.exceptions.TimeoutError, "it does not answer in time"),
+    )
+    return next((text for kind, text in kinds if isinstance(error, kind)), "the connection was lost")
+
+
+def _object_of(body: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from contracts.tracking import BIGGEST_EVENT
-from services.console.importing.mapping import Mapping_, Message, Row, messages_of
+from services.console.importing.mapping import Mapping_, Message, Row, columns_of, messages_of
 from shared.shape import Problem, is_nobodys, milliseconds, preferences_of, shape_problem
 
 SHOWN: Final = 5
@@ -53,16 +53,8 @@ def trial(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Tria
             ids.update(each["messageId"] for each in made)
         sample += made[: SHOWN - len(sample)]
     aside = sum(reasons.values())
-    absent = sorted(set(_columns(mappings)) - names) if number else []
+    absent = sorted(set(columns_of(mappings)) - names) if number else []
     return Trial(number, count, count - aside, aside, dict(reasons), dict(unread), absent, repeated, sample)
-
-
-def _columns(mappings: Sequence[Mapping_]) -> Iterable[str]:
-    for each in mappings:
-        yield from each.columns
-        yield from (*each.id, *each.needs, *each.known_by)
-        if each.time is not None:
-            yield each.time.column
 
 
 def problem_of(message: Message) -> str | None:

@@ -1,14 +1,22 @@
 """Agreements and licences: what second- and third-party sources may send."""
 
 import json
+import re
 from copy import deepcopy
+from functools import cache
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from services.collector.domain.agreement import checked, class_of, within
+from contracts.tracking import Message
+from services.collector.domain import agreement as agreements
+from services.collector.domain.agreement import LONGEST_PATH, MOST_TOLD, checked, class_of, within
+from services.collector.domain.cleaning import cleaning_of
 from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch
 from services.collector.domain.intake import Refusal, take_in
+from services.collector.domain.raw import request_of
 from services.collector.domain.rules import Rules
 from services.collector.domain.source import Source
 from shared.errors import SamlaError
@@ -17,6 +25,7 @@ from shared.eventlog.sealed import held_class
 from shared.policy import POLICY
 
 DAY = 86_400_000
+SERVER = Sender()
 
 
 def agreement(*fields, since=0, until=10 * DAY, party="second"):
@@ -51,7 +60,8 @@ def test_what_is_refused_is_kept_nowhere():
         {"context": {"traits": {"income": "SECRET"}, "page": {"url": "SECRET"}}},
     )
     intake = take_in(batch, source(rules).arrival(DAY, False, Sender()), POLICY, lambda: "m")
-    assert intake.refused == [Refusal(0, "traits.income")]
+    everywhere = [Refusal(None, "context.traits"), Refusal(None, "context.page"), Refusal(0, "traits.income")]
+    assert intake.refused == everywhere
     [one] = intake.accepted
     assert "SECRET" not in str((one, intake.shared)) and json.loads(one.ordinary)["agreement"] == "hotel"
 
@@ -100,3 +110,222 @@ def test_what_is_no_agreement_is_refused(given):
     }
     with pytest.raises(SamlaError):
         checked("id", **{**right, **given})
+
+
+# What would get around it
+
+CONSENT = {"categoryPreferences": {"ads": False}}
+
+
+def taken(message, *fields, beside=None, sender=SERVER, rules=None, **more):
+    """What the door makes of one message under an agreement on these fields; nothing of "SECRET" may be anywhere."""
+    given = Rules(agreement=agreement(*fields), **(rules or {}))
+    arrival = source(given).arrival(DAY, False, sender)
+    return take_in(Batch([message], beside or {}), arrival, POLICY, lambda: "m")
+
+
+def body(intake):
+    [one] = intake.accepted
+    return {**json.loads(one.ordinary), "sensitive": one.sensitive and json.loads(one.sensitive)}
+
+
+def places(intake):
+    return [each.place for each in intake.refused]
+
+
+AROUND = {
+    "integrations": ({"integrations": {"CRM": {"ssn": "SECRET"}}}, ["integrations.CRM"]),
+    "the name of a page": ({"type": "page", "name": "SECRET"}, ["name"]),
+    "fields that no contract knows": ({"diagnosis": {"hiv": "SECRET"}, "ssn": "SECRET"}, ["diagnosis", "ssn"]),
+    "more than the library": ({"context": {"library": {"name": "l", "ssn": "SECRET"}}}, ["context.library.ssn"]),
+    "an object as the library": ({"context": {"library": {"name": {"s": "SECRET"}}}}, ["context.library.name"]),
+    "more than consent": ({"context": {"consent": {**CONSENT, "ssn": "SECRET"}}}, ["context.consent.ssn"]),
+    "more than an external id": (
+        {"context": {"externalIds": [{"id": "e", "type": "crm", "collection": "users", "ssn": "SECRET"}]}},
+        ["context.externalIds.*.ssn"],
+    ),
+    "something else as an external id": (
+        {"context": {"externalIds": [["SECRET"], {"id": ["SECRET"]}]}},
+        ["context.externalIds.*", "context.externalIds.*.id"],
+    ),
+    "a list as an id": ({"userId": ["SECRET"], "anonymousId": "a"}, ["userId"]),
+    "a list as the group": ({"groupId": ["SECRET"]}, ["groupId"]),
+    "traits within the context": ({"context": {"traits": {"ssn": "SECRET"}}}, ["context.traits"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "refused"), AROUND.values(), ids=AROUND)
+def test_nothing_gets_around_an_agreement(more, refused):
+    """Whatever part of a message it is put into; and the answer names the part, not the value."""
+    intake = taken({"type": "identify", "userId": "u", **more}, "traits.email")
+    assert "SECRET" not in str(intake) and places(intake) == refused and not intake.set_aside
+
+
+leaves = st.sampled_from(["SECRET", "SECRET", None, True, 7])
+keys = st.sampled_from(
+    ["name", "id", "type", "version", "traits", "consent", "categoryPreferences", "library", "externalIds", "ip",
+     "email", "city", "home", "CRM", "products", "price", "*", "a.b"]
+)  # fmt: skip
+nested = st.recursive(
+    leaves, lambda each: st.lists(each, max_size=3) | st.dictionaries(keys, each, max_size=4), max_leaves=15
+)
+anything = st.dictionaries(
+    st.sampled_from([*Message().fields, "writeKey", "diagnosis", "channel"]), nested, max_size=6
+).flatmap(
+    lambda more: st.sampled_from(["identify", "page", "track"]).map(lambda kind: {"type": kind, "userId": "u", **more})
+)
+FIELDS = ("traits.email", "traits.*.city", "properties.products.*.price")
+MAY_SAY = re.compile(
+    rf"({'|'.join(sorted({*Message().fields} - {'name', 'properties', 'traits', 'context', 'integrations'}))}"
+    r"|traits\.email.*|traits\.[^/]*\.city.*|properties\.products\.[^/]*\.price.*"
+    r"|context\.library\.(name|version)|context\.externalIds(\.[^/]*)?\.(id|type|collection|encoding))"
+)
+
+
+def said(value, path=""):
+    """Where in it somebody's words stand."""
+    if isinstance(value, (dict, list)):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        return [place for name, each in inner for place in said(each, f"{path}.{name}" if path else str(name))]
+    return [path] if value == "SECRET" else []
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(anything | nested, max_size=3), anything)
+def test_whatever_is_sent_only_what_is_agreed_on_says_anything(messages, beside):
+    """In what is kept as received, in quarantine, and beside the messages; asked once more, nothing more goes."""
+    arrival = source(Rules(agreement=agreement(*FIELDS))).arrival(DAY, False, SERVER)
+    intake = take_in(Batch(messages, beside), arrival, POLICY, lambda: "m")
+    kept = [json.loads(each.raw) for each in (*intake.accepted, *intake.set_aside)]
+    assert len(kept) == len(messages) and not intake.failures
+    for each in [*kept, dict(intake.shared)]:
+        assert all(MAY_SAY.fullmatch(place) for place in said(each)), each
+        assert within(each, agreement(*FIELDS)).message == each
+
+
+SHAPELESS = [
+    "SECRET", ["SECRET"], {"type": "identify", "userId": "u", "traits": [{"ssn": "SECRET"}]},
+    {"type": "identify", "userId": "u", "traits": "SECRET"}, {"type": "track", "userId": "u", "event": ["SECRET"]},
+    {"type": "identify", "userId": "u", "context": "SECRET"},
+    {"type": "identify", "userId": "u", "timestamp": ["SECRET"]},
+    {"type": "identify", "userId": "u", "context": {"consent": "SECRET"}},
+    {"type": "identify", "userId": "u", "context": {"consent": {"categoryPreferences": {"ads": "SECRET"}}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", SHAPELESS, ids=str)
+def test_what_is_no_message_is_set_aside_without_what_was_in_it(message):
+    """It is wrong all the same, and of the same kind: an empty text stands for a text, an empty list for a list."""
+    intake = taken(message, "traits.email")
+    first = take_in(Batch([message], {}), source(Rules(), "first").arrival(DAY, False, SERVER), POLICY, lambda: "m")
+    assert [each.code for each in intake.set_aside] == [each.code for each in first.set_aside] != []
+    assert "SECRET" not in str(intake) and not intake.accepted
+
+
+def test_what_integrations_and_consent_say_is_always_taken():
+    """Where something may go, and what was agreed to."""
+    message = {
+        "type": "identify",
+        "userId": "u",
+        "integrations": {"All": False, "CRM": True},
+        "context": {"consent": CONSENT},
+    }
+    found = body(taken(message, "traits.email"))
+    assert found["integrations"] == {"All": False, "CRM": True} and found["consent"] == {"ads": False}
+
+
+def test_the_name_of_a_page_is_one_of_its_properties():
+    found = body(taken({"type": "page", "userId": "u", "name": "Start"}, "properties.name"))
+    assert found["properties"] == {"name": "Start"}
+
+
+def test_a_rule_that_renames_does_not_carry_a_field_past_the_agreement():
+    """It is asked for what a field is called when it comes, and for what it is called afterwards."""
+    rename = {"cleaning": cleaning_of(1, {"rename": {"ssn": "traits.email", "traits.email": "traits.income"}})}
+    intake = taken(
+        {"type": "identify", "userId": "u", "ssn": "SECRET", "traits": {"email": "SECRET"}},
+        "traits.email",
+        rules=rename,
+    )
+    assert "SECRET" not in str(body(intake)) and places(intake) == ["ssn", "traits.income"]
+    # What the message was received as is what had been agreed on.
+    agreed = {"type": "identify", "userId": "u", "traits": {"mail": "a@example.org", "email": None}}
+    rename = {"cleaning": cleaning_of(1, {"rename": {"traits.mail": "traits.email"}})}
+    assert body(taken(agreed, "traits.mail", "traits.email", rules=rename))["traits"] == {"email": "a@example.org"}
+
+
+def test_what_our_own_rules_set_is_not_the_partners_to_be_agreed_on():
+    rules = {"cleaning": cleaning_of(1, {"default": {"properties.currency": "SEK"}})}
+    intake = taken(
+        {"type": "track", "event": "E", "userId": "u", "properties": {"revenue": 1}}, "properties.revenue", rules=rules
+    )
+    assert body(intake)["properties"] == {"revenue": 1, "currency": "SEK"} and not intake.refused
+
+
+@pytest.mark.parametrize(
+    ("fields", "ip", "client"),
+    [(("traits.email",), False, False), (("context.ip",), True, False), (("context.userAgent",), False, True),
+     (("context.*",), True, True)],
+)  # fmt: skip
+def test_the_connections_address_and_browser_are_looked_at_where_agreed(fields, ip, client):
+    """And kept with what was received, or not, in the same way."""
+    sender = Sender("203.0.113.9", "Mozilla/5.0 (X11; Linux x86_64) Firefox/127.0", "keep")
+    intake = taken({"type": "identify", "userId": "u"}, *fields, sender=sender)
+    found, request = body(intake), request_of(intake)
+    assert ("ip" in found["context"], "client" in found) == (ip, client)
+    assert (request.address != "", request.agent != "") == (ip, client)
+
+
+def test_what_a_batch_says_for_all_is_refused_by_name_too():
+    """Once, and of no message."""
+    beside = {"context": {"ip": "203.0.113.9", "locale": "sv"}, "integrations": {"CRM": ["SECRET"]}}
+    intake = taken({"type": "identify", "userId": "u"}, "context.locale", beside=beside)
+    assert set(intake.refused) == {Refusal(None, "context.ip"), Refusal(None, "integrations.CRM")}
+    assert body(intake)["context"] == {"locale": "sv"} and "SECRET" not in str(intake)
+
+
+COMPILING = 2
+"""Names that are looked up once, when an agreement is compiled: whether it names a page's name."""
+PATHS = [
+    (("traits.*.city",), {"traits": {"home": {"city": "x", "street": "y"}, "work": {"city": "z"}, "plan": "p"}},
+     {"traits": {"home": {"city": "x"}, "work": {"city": "z"}}}, ["traits.home.street", "traits.plan"]),
+    (("properties.products.*.price",), {"properties": {"products": [{"price": 1, "sku": "a"}, {"price": 2}, "b"]}},
+     {"properties": {"products": [{"price": 1}, {"price": 2}]}},
+     ["properties.products.*.sku", "properties.products.*"]),
+    (("properties.products",), {"properties": {"products": [{"price": 1}], "x": 1}},
+     {"properties": {"products": [{"price": 1}]}}, ["properties.x"]),
+    (("properties.*",), {"properties": {"a": {"b": [1]}, "c.d": 2}}, {"properties": {"a": {"b": [1]}, "c.d": 2}}, []),
+    (("traits.crm_*", "traits.a?"), {"traits": {"crm_id": 1, "ab": 2, "abc": 3}}, {"traits": {"crm_id": 1, "ab": 2}},
+     ["traits.abc"]),
+    (("traits.a.b", "traits.*.c", "traits.a.d.*"), {"traits": {"a": {"b": 1, "c": 2, "d": {"e": 3}, "f": 4}}},
+     {"traits": {"a": {"b": 1, "c": 2, "d": {"e": 3}}}}, ["traits.a.f"]),
+    (("traits.a.b",), {"traits": {"a": "text"}}, {"traits": {}}, ["traits.a"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "message", "left", "refused"), PATHS, ids=str)
+def test_a_field_is_a_path_of_names_and_a_star_is_any_name_or_each_of_a_list(fields, message, left, refused):
+    """And what is agreed on is so with all that is in it."""
+    found = within(message, agreement(*fields))
+    assert (found.message, sorted(found.refused)) == (left, sorted(refused))
+
+
+def test_an_agreement_is_compiled_once_and_a_field_is_looked_up_not_searched_for(monkeypatch):
+    """A thousand fields and two thousand keys are two thousand look-ups, not two million comparisons."""
+    long = agreement(*(f"traits.f{n}" for n in range(1_000)))
+    compiled, compile_ = [], agreements._compiled.__wrapped__
+    monkeypatch.setattr(agreements, "_compiled", cache(lambda fields: compiled.append(fields) or compile_(fields)))
+    asked, below = [], agreements._below
+    monkeypatch.setattr(agreements, "_below", lambda nodes, name: asked.append(len(nodes)) or below(nodes, name))
+    for _ in range(3):
+        found = within({"traits": {f"x{n}": 1 for n in range(2_000)} | {"f7": 1}}, long)
+        assert found.message == {"traits": {"f7": 1}}
+    assert len(compiled) == 1 and sum(asked) == 3 * 2_002 + COMPILING
+
+
+def test_what_is_told_of_refused_fields_is_bounded():
+    """However many there are, and however long their names: the answer must not be larger than what came."""
+    name = "x" * 100_000
+    found = within({"traits": {name: {f"k{n}": 1 for n in range(5_000)}}}, agreement("traits.*.city"))
+    assert found.message == {"traits": {name: {}}}
+    assert len(found.refused) == MOST_TOLD and all(len(each) <= LONGEST_PATH for each in found.refused)

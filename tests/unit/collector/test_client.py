@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.collector.domain.client import Sender, agent_of, seen_by
+from services.collector.domain.client import Agents, Sender, agent_of, seen_by
 from services.collector.domain.normalize import Arrival, Rejected, normalized
 from services.collector.domain.pixel import GIF, message_of
 
@@ -39,6 +39,8 @@ def body(sender, **context):
 def test_bots_are_set_apart_unless_the_source_keeps_them():
     found = body(Sender(), userAgent=GOOGLE)
     assert isinstance(found, Rejected) and found.code == "bot" and found.place == "context.userAgent"
+    # Its reason stands in clear: it quotes nothing of what the sender said.
+    assert all(word not in body(Sender(), userAgent="ada-lovelace-bot/1").why for word in ("ada", "lovelace"))
     assert body(Sender(bots="keep"), userAgent=GOOGLE)["client"]["bot"]
     assert "client" not in body(Sender())
 
@@ -57,7 +59,7 @@ def test_an_address_that_may_not_be_kept_is_nowhere_in_the_body():
 
 
 def test_odd_contexts_are_left_as_they_are():
-    context, agent = seen_by({"ip": {"a": 1}, "userAgent": 7}, Sender())
+    context, agent = seen_by({"ip": {"a": 1}, "userAgent": 7}, Sender(), Agents())
     assert context == {"userAgent": 7} and agent is None
 
 
@@ -73,3 +75,15 @@ def test_a_pixel_s_parameters_are_fields_of_the_message():
 
 def test_the_pixel_is_a_picture():
     assert GIF.startswith(b"GIF89a") and GIF.endswith(b"\x3b")
+
+
+def test_a_pixel_says_what_was_agreed_to():
+    """True and false as they are written; anything else stays what it is, and is set aside as not understood."""
+    query = [("context.consent.categoryPreferences.ads", "false"), ("context.consent.categoryPreferences.mail", "true")]
+    said = message_of("track", [("event", "E"), ("userId", "u"), ("properties.agreed", "true"), *query])
+    assert said["context"]["consent"]["categoryPreferences"] == {"ads": False, "mail": True}
+    assert said["properties"] == {"agreed": "true"}
+    arrival = Arrival(1_700_000_000_000, "first", "web", False, True, True)
+    assert normalized(said, {}, arrival, "fresh")["consent"] == {"ads": False, "mail": True}
+    unclear = message_of("track", [("event", "E"), ("userId", "u"), (query[0][0], "no")])
+    assert normalized(unclear, {}, arrival, "fresh").code == "bad_consent"

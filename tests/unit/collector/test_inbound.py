@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.collector import dialects
-from services.collector.connections import Connection, _checked, _path
+from services.collector import dialects, inbound
+from services.collector.connections import Before, Connection, _checked, _path
 from services.collector.domain.dialect import dialect_of, translated
 from services.collector.domain.signatures import Webhook
 from services.collector.domain.source import Source
@@ -75,6 +75,18 @@ def test_a_signed_webhook_is_taken_and_one_that_says_nothing_is_only_noted():
     assert (status, told["ignored"], told["topic"]) == (200, "no_rule", "balance.available")
     assert len(door.taken) == 1 and door.notes == [{}]
     assert door.asked == [("s1", "stripe")]
+
+
+def test_a_secret_before_is_taken_until_its_time_is_over():
+    """And no other."""
+    door, now = Door(), int(time.time() * 1000)
+    body = written("stripe", payload("stripe_charge_succeeded"))
+    for until, status in ((now + 60_000, 200), (now - 1, 401)):
+        known = Connection(SOURCE, dialects.dialect("stripe"), "a newer secret", (Before(SECRET, until),))
+        door.find = lambda source, name, known=known: known
+        door.inbound.open(door)
+        door.inbound._known.clear()
+        assert door.call("/v1/inbound/stripe/s1", body, signed("stripe", body, now=now // 1000))[0] == status
 
 
 def test_what_is_refused_is_noted_and_taken_by_nobody():
@@ -174,3 +186,20 @@ def test_the_documentation_names_every_topic():
         for topic in dialects.dialect(tool).rules:
             last = "." + topic.rpartition(".")[2]
             assert f"`{topic}`" in DOC or f"`{last}`" in DOC, topic
+
+
+def test_names_that_are_made_up_are_neither_looked_for_nor_kept_without_end(monkeypatch):
+    """Too long to be a name; and so many that a connection would be forgotten for them."""
+    monkeypatch.setattr(inbound, "MOST_KNOWN", 20)
+    door = Door()
+    for number in range(100):
+        assert door.call(f"/v1/inbound/stripe/{'x' * 60_000}{number}")[0] == 404
+    assert door.asked == [] and not door.inbound._known
+    door.stripe({})
+    for number in range(19):
+        door.call(f"/v1/inbound/stripe/{number}")
+    door.stripe({})
+    assert door.asked.count(("s1", "stripe")) == 1
+    for number in range(100):
+        door.call(f"/v1/inbound/fax/{number}")
+    assert len(door.inbound._known) == 20

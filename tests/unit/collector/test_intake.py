@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -9,12 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.tracking import Body, SensitiveBody
-from services.collector.domain import decode
+from services.collector.domain import client, decode
+from services.collector.domain.cleaning import cleaning_of
+from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch, Refused
-from services.collector.domain.intake import take_in
+from services.collector.domain.intake import MOST_QUARANTINED_BYTES, PIECE, UNEXPECTED, Sorting, take_in
 from services.collector.domain.normalize import Arrival, Rejected, normalized
-from shared.policy import POLICY
+from services.collector.domain.quarantine import Kept
+from services.collector.domain.quarantine import again as replayed
+from services.collector.domain.raw import again, request_of
+from services.collector.domain.rules import NONE, Rules
+from services.collector.domain.source import Source
+from shared.policy import POLICY, Policy
 
+SERVER = Sender()
 RECEIVED = 1_750_000_000_000
 ARRIVAL = Arrival(received=RECEIVED, party="first", source_name="web", gpc=False, sized=True, exact=True)
 
@@ -51,7 +60,7 @@ messages = values | st.dictionaries(
 def test_whatever_is_sent_is_either_kept_as_the_contract_says_or_set_aside(sent, shared):
     """No JSON makes the door raise; what is accepted loads in the contract's schemas."""
     intake = take_in(Batch(list(sent), shared), ARRIVAL, POLICY, lambda: "fresh")
-    assert len(intake.accepted) + len(intake.set_aside) == len(sent)
+    assert len(intake.accepted) + len(intake.set_aside) == len(sent) and not intake.failures
     for each in intake.accepted:
         assert Body().validate(json.loads(each.ordinary)) == {}
         if each.sensitive is not None:
@@ -192,3 +201,182 @@ def test_gzip_is_bounded_before_it_is_inflated():
 )
 def test_the_write_key_is_found_where_clients_put_it(authorization, sent, query, key):
     assert decode.write_key_of(authorization, sent, query) == key
+
+
+# One message and the others
+
+SOURCE = Source("s", "web", "first", True, 0)
+
+
+def sorted_by(messages, shared=None, rules=NONE, policy=POLICY, source=SOURCE, sender=SERVER, **more):
+    arrival = source._replace(rules=rules).arrival(RECEIVED, False, sender, **more)
+    return take_in(Batch(list(messages), shared or {}), arrival, policy, lambda: "fresh")
+
+
+def only(intake):
+    [one] = intake.accepted
+    return json.loads(one.ordinary)
+
+
+class Failing(Policy):
+    """A policy in which there is a mistake."""
+
+    def classify(self, event, properties, traits):
+        if event == "Boom":
+            raise ZeroDivisionError(f"SECRET {properties}")
+        return super().classify(event, properties, traits)
+
+
+def test_a_message_that_makes_us_fail_is_set_aside_alone():
+    """It is kept to be replayed; the error is told by its kind and place, without a word of the message."""
+    sent = [message(event="One"), message(event="Boom", properties={"a": "SECRET"}), message(event="Two")]
+    intake = sorted_by(sent, policy=Failing(POLICY.document))
+    assert [json.loads(each.ordinary)["event"] for each in intake.accepted] == ["One", "Two"]
+    [aside] = intake.set_aside
+    assert (aside.at, aside.code, aside.place) == (1, UNEXPECTED, "") and json.loads(aside.raw) == sent[1]
+    [failure] = intake.failures
+    assert failure.at == 1 and re.fullmatch(r"ZeroDivisionError at test_intake.py:\d+", failure.error)
+    assert "SECRET" not in str((failure, aside.why))
+
+
+def test_what_cannot_even_be_written_down_sinks_nothing():
+    """Our own translations might make it: a number that 64 bits do not hold."""
+    intake = sorted_by([message(properties={"n": 2**70}), message(event="Good")])
+    assert only(intake)["event"] == "Good"
+    [aside] = intake.set_aside
+    assert aside.code == UNEXPECTED and json.loads(aside.raw)["properties"] == {"n": 2**70}
+
+
+# User agents
+
+
+def test_a_batch_of_very_many_user_agents_has_some_of_them_read(monkeypatch):
+    """Each takes milliseconds; all messages are kept. What has been read lately costs nothing."""
+    read = []
+    monkeypatch.setattr(client, "parse", lambda text, parse=client.parse: read.append(text) or parse(text))
+    agents = [f"Mozilla/5.0 (Linux; Android 9; {RECEIVED} {n}) Chrome/126.0" for n in range(300)]
+    sent = [message(context={"userAgent": each + "x" * 5_000}) for each in agents]
+    first = sorted_by(sent, sized=True, exact=True)
+    assert len(first.accepted) == 300 and len(read) == client.MOST_READ
+    assert ["client" in json.loads(each.ordinary) for each in first.accepted].count(True) == client.MOST_READ
+    known = [message(context={"userAgent": read[0]})] * 100
+    assert all("client" in json.loads(each.ordinary) for each in sorted_by(known).accepted)
+    assert len(read) == client.MOST_READ
+    sorted_by(sent, sized=True, exact=True)
+    assert len(read) == 2 * client.MOST_READ
+
+
+def test_agents_that_are_remembered_are_bounded(monkeypatch):
+    """Those that are asked for again and again stay."""
+    monkeypatch.setattr(client, "REMEMBERED", 20)
+    memory, agent = client._Memory(), client.agent_of("x")
+    memory.put("often", agent)
+    for n in range(1_000):
+        memory.put(f"once {n}", agent)
+        assert memory.get("often") is agent
+    assert len(memory._new) + len(memory._old) <= 20
+
+
+# Pieces
+
+
+def test_a_batch_is_sorted_a_piece_at_a_time():
+    """So that a large one can let others pass."""
+    sorting = Sorting(Batch([message()] * (PIECE * 3 + 1), {}), ARRIVAL, POLICY, lambda: "fresh")
+    assert [len(sorting.intake.accepted) for _ in sorting.pieces()] == [PIECE, 2 * PIECE, 3 * PIECE]
+    assert len(sorting.intake.accepted) == 3 * PIECE + 1
+
+
+# What a batch says for all its messages
+
+LOCATED = {"context": {"location": "59.3,18.0", "phone": "no number", "kund": "77", "page": {"url": "/"}}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        ({"drop": ["context.location"]}, {"phone": "no number", "kund": "77", "page": {"url": "/"}}),
+        ({"rename": {"context.kund": "userId", "context.location": "context.page.at"}},
+         {"phone": "no number", "page": {"url": "/", "at": "59.3,18.0"}}),
+        ({"clean": {"context.phone": {"steps": {"phone": {"region": "SE"}}, "else": "drop"}}},
+         {"location": "59.3,18.0", "kund": "77", "page": {"url": "/"}}),
+    ],
+    ids=["drop", "rename", "else"],
+)  # fmt: skip
+def test_rules_hold_for_what_a_batch_says_too(rule, left):
+    """It does not come back after them; nor when the message is taken in again, as it was received."""
+    rules = Rules(cleaning=cleaning_of(1, rule))
+    intake = sorted_by([{"type": "track", "anonymousId": "a", "event": "E"}], LOCATED, rules)
+    assert only(intake)["context"] == left
+    assert (["user", "77"] in only(intake)["identifiers"]) == ("rename" in rule)
+    received = json.loads(intake.accepted[0].raw)
+    anew = again(received, request_of(intake), RECEIVED, SOURCE._replace(rules=rules), POLICY, "fresh")
+    assert anew == intake.accepted[0]
+
+
+def test_what_a_batch_says_is_of_each_message_unless_the_message_says_otherwise():
+    """Of integrations as of the context."""
+    beside = {"context": {"locale": "sv", "app": "a"}, "integrations": {"All": False, "CRM": True}}
+    found = only(sorted_by([message(context={"locale": "en"}, integrations={"CRM": False})], beside))
+    assert found["context"] == {"locale": "en", "app": "a"}
+    assert found["integrations"] == {"All": False, "CRM": False}
+    assert only(sorted_by([message(context=None)], beside))["context"] == {"locale": "sv", "app": "a"}
+
+
+@pytest.mark.parametrize("rules", [NONE, Rules(cleaning=cleaning_of(1, {"drop": ["traits.x"]}))])
+def test_a_context_that_is_none_is_not_made_good_by_that_of_the_batch(rules):
+    [aside] = sorted_by([message(context="text")], LOCATED, rules).set_aside
+    assert (aside.code, aside.place) == ("not_an_object", "context")
+
+
+def test_a_message_counts_with_what_its_batch_says():
+    """Against the source's size; and what is too large for one message is not kept beside each of them."""
+    small = SOURCE._replace(size=2_000)
+    fits, not_quite = ({"context": {"blob": "x" * size}} for size in (1_500, 1_980))
+    assert len(sorted_by([message()] * 5, fits, source=small).accepted) == 5
+    assert [each.code for each in sorted_by([message()] * 5, not_quite, source=small).set_aside] == ["too_large"] * 5
+    many = sorted_by([message(), message(type="nope")] * 100, {"context": {"blob": "x" * 400_000}, "sentAt": "2025"})
+    assert len(many.set_aside) == 200 and {each.code for each in many.set_aside} == {"too_large"}
+    assert all(len(each.raw) == MOST_QUARANTINED_BYTES for each in many.set_aside)
+    assert many.shared == {"sentAt": "2025"} and many.size < 200 * 33_000
+    # Raised, the size lets it in, with its context: it is kept as one message.
+    [aside] = sorted_by([message()], {"context": {"blob": "x" * 3_000}}, source=small).set_aside
+    kept = Kept(raw=aside.raw.decode())
+    assert json.loads(replayed(kept, "e", RECEIVED, SOURCE, None, POLICY).ordinary)["context"] == {"blob": "x" * 3_000}
+
+
+def test_a_batch_whose_messages_would_be_many_times_what_was_sent_is_refused():
+    """What it says for all counts once for each; the refusal says so, and nothing of it is taken."""
+    beside = {"context": {"blob": "x" * 30_000}}
+    few, many = ({"batch": [{}] * n, **beside} for n in (100, 2_000))
+    assert len(decode.batch_of(dict(few)).messages) == 100
+    found = decode.batch_of(dict(many))
+    assert isinstance(found, Refused) and found.code == "too_large" and "fewer messages" in found.message
+
+
+# Names of what is special
+
+
+def test_the_names_of_what_is_special_are_sealed_with_it():
+    """Also of values that could not be read, and of those that were dropped for it."""
+    steps = {"steps": "email", "else": "keep"}
+    paths = ["traits.*", "context.traits.*", "properties.*", "context.page.*", "properties.products.*.sku"]
+    rules = Rules(cleaning=cleaning_of(1, {"clean": dict.fromkeys(paths, steps)}))
+
+    def uncleaned(one):
+        [made] = sorted_by([one], rules=rules).accepted
+        return [json.loads(text).get("uncleaned") if text else None for text in (made.ordinary, made.sensitive)]
+
+    told = {"type": "identify", "userId": "ada", "traits": {"religion": "r", "plan": "p"}}
+    assert uncleaned(told) == [["traits.plan"], ["traits.religion"]]
+    told = {"type": "identify", "userId": "ada", "context": {"traits": {"religion": "r"}, "page": {"url": "u"}}}
+    assert uncleaned(told) == [["context.page.url"], ["context.traits.religion"]]
+    looked = message(properties={"category": "COLD AND FLU", "x": "y"}, context={"page": {"url": "/flu"}})
+    assert uncleaned(looked) == [None, ["properties.category", "properties.x", "context.page.url"]]
+    lines = [{"category": "COLD AND FLU", "sku": "1"}, {"category": "BREAD", "sku": "2"}]
+    assert uncleaned(message(properties={"products": lines})) == [
+        ["properties.products.1.sku"], ["properties.products.0.sku"],
+    ]  # fmt: skip
+    dropped = Rules(cleaning=cleaning_of(1, {"clean": {"traits.religion": {"steps": "email", "else": "drop"}}}))
+    [made] = sorted_by([{"type": "identify", "userId": "ada", "traits": {"religion": "r"}}], rules=dropped).accepted
+    assert b"religion" not in made.ordinary and made.sensitive is None

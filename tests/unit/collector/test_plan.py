@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.collector.domain.plan import Violation, held_against, learned, plan_of
+from services.collector.domain.plan import MOST_VIOLATIONS, Violation, held_against, learned, plan_of
 from shared.errors import SamlaError
+from shared.policy import Policy
 
 ORDER = {
     "type": "object", "required": ["revenue"], "additionalProperties": False,
@@ -38,7 +39,7 @@ BROKEN = [
     ({"revenue": "12"}, ("properties.revenue", "type"), {}),
     ({"revenue": -1}, ("properties.revenue", "minimum"), {}),
     ({}, ("properties.revenue", "required"), {}),
-    ({"revenue": 1, "colour": "red"}, ("properties.colour", "additionalProperties"), {"revenue": 1}),
+    ({"revenue": 1, "colour": "red"}, ("properties.*", "additionalProperties"), {"revenue": 1}),
     ({"revenue": 1, "products": [{"sku": 1}, {"sku": "a"}, {"sku": 2}]}, ("properties.products.*.sku", "type"),
      {"revenue": 1, "products": [{}, {"sku": "a"}, {}]}),
 ]  # fmt: skip
@@ -69,11 +70,66 @@ def test_events_that_the_plan_does_not_name(unknown, told, rejected):
     assert (len(found.violations), found.rejected is not None) == (told, bool(rejected))
 
 
-def test_no_violation_tells_a_value():
-    """An address in place of a name is not shown."""
-    for message in (order(revenue=1, **{"ada@example.org": 1}), {"type": "track", "event": "ada@example.org"}):
-        found = held_against(message, plan(unknown_events="warn"))
-        assert found.violations and "ada" not in str(found.violations)
+SAID = ["ada@example.org", "19121212-1212", "Ada Lovelace", "colour", "0701234567", "$weird.name", ""]
+
+
+@pytest.mark.parametrize("word", SAID)
+def test_a_violation_tells_no_name_that_the_plan_does_not(word):
+    """Somebody's address, number or name may stand where a name should: as a property, deep in one, as an event."""
+    deep = {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": {"type": "integer"}}}
+    made = plan_of(
+        1,
+        {"unknown_events": "warn", "events": {"Order": {"properties": ORDER}, "Deep": {"properties": deep}},
+         "traits": {"additionalProperties": False}},
+    )  # fmt: skip
+    for message in (
+        order(revenue=1, **{word: 1}),
+        {"type": "track", "event": "Deep", "properties": {word: {word: "x"}}},
+        {"type": "identify", "traits": {word: 1}},
+        *([{"type": "track", "event": word}] if word else []),
+    ):
+        found = held_against(message, made).violations
+        assert found and all(not word or word not in f"{each.event} {each.path}" for each in found)
+    [unknown] = held_against({"type": "track", "event": "New"}, made).violations
+    assert unknown == Violation("*", "event", "unknown_event")
+
+
+def test_names_that_the_plan_says_anywhere_are_told():
+    """Under `properties` of any depth, in `required`, in what depends."""
+    schema = {
+        "required": ["paid"], "dependentRequired": {"card": ["bank"]},
+        "anyOf": [{"properties": {"buyer": {"properties": {"age": {"type": "integer"}}}}}],
+    }  # fmt: skip
+    made = plan_of(1, {"events": {"Order": {"properties": schema}}})
+    found = held_against(order(card=1, buyer={"age": "x"}), made).violations
+    assert {each.path for each in found} >= {"properties.paid"}
+    one = plan_of(1, {"events": {"Order": {"properties": schema["anyOf"][0]}}})
+    assert held_against(order(buyer={"age": "x"}), one).violations[0].path == "properties.buyer.age"
+
+
+SPECIAL = [
+    {"type": "track", "event": "Pregnancy Test Viewed", "properties": {"n": "x"}},
+    {"type": "track", "event": "Viewed", "properties": {"n": "x", "category": "Medicine"}},
+    {"type": "track", "event": "Viewed", "properties": {"n": "x", "products": [{"category": "medicine"}]}},
+    {"type": "identify", "traits": {"n": "x", "religion": "r"}},
+    {"type": "track", "event": "HIV Test Booked"},
+]
+
+
+@pytest.mark.parametrize("message", SPECIAL, ids=str)
+def test_a_violation_of_what_is_special_says_so(message):
+    """So that nobody keeps which request it came with: the log says in clear whose that was."""
+    policy = Policy(
+        {"version": 1, "law": "", "categories": {"health": {
+            "traits": ["religion"], "events": ["pregnancy test viewed", "hiv test booked"], "products": ["medicine"]}}}
+    )  # fmt: skip
+    schema = {"properties": {"n": {"type": "integer"}}}
+    events = {"Pregnancy Test Viewed": {"properties": schema}, "Viewed": {"properties": schema}}
+    made = plan_of(1, {"unknown_events": "warn", "events": events, "traits": schema})
+    found = held_against(message, made, policy).violations
+    assert found and all(each.special for each in found)
+    plain = {"type": "track", "event": "Viewed", "properties": {"n": "x"}}
+    assert not any(each.special for each in held_against(plain, made, policy).violations)
 
 
 @given(st.lists(tracks | identifies, max_size=12))
@@ -110,3 +166,16 @@ def test_a_schema_that_allows_nothing_names_what_it_can():
     """Without `properties`, too."""
     made = plan_of(1, {"mode": "drop", "events": {"Order": {"properties": {"additionalProperties": False}}}})
     assert held_against(order(revenue=1), made).violations
+
+
+def test_all_that_is_not_as_expected_is_dropped_and_some_of_it_told():
+    """However much it is."""
+    names = [f"p{n}" for n in range(MOST_VIOLATIONS * 3)]
+    integers = {name: {"type": "integer"} for name in names}
+    schema = {"type": "object", "properties": integers, "additionalProperties": False}
+    strict = plan_of(1, {"mode": "drop", "events": {"E": {"properties": schema}}})
+    sent = {"type": "track", "event": "E", "properties": dict.fromkeys([*names, *(f"x{n}" for n in range(99))], "text")}
+    found = held_against({**sent, "properties": {**sent["properties"], "p1": 1}}, strict)
+    assert found.message["properties"] == {"p1": 1} and len(found.violations) == MOST_VIOLATIONS
+    warned = held_against(sent, strict._replace(events={"E": strict.events["E"]._replace(mode="warn")}))
+    assert warned.message == sent and len(warned.violations) == MOST_VIOLATIONS

@@ -37,7 +37,7 @@ def test_what_is_signed_is_verified_and_renewing_keeps_the_id(identity):
     """However often it is renewed, the value stays the same, and so does the id."""
     value = signed(KEY, SOURCE, identity)
     for _ in range(3):
-        header = kept(SOURCE, value, 30, caller()).partition(";")[0]
+        header = kept(SOURCE, value, 30, caller())[0].partition(";")[0]
         assert visitor_in(f"a=b; {header}; c=d", KEY, SOURCE) == identity
         value = signed(KEY, SOURCE, visitor_in(header, KEY, SOURCE))
 
@@ -75,25 +75,46 @@ def test_another_sources_or_keys_cookie_is_refused():
 
 def test_of_several_cookies_of_the_name_the_signed_one_counts():
     """Another host of the domain may have set one, and browsers send both."""
-    name = cookie_of(SOURCE)
+    name = cookie_of(SOURCE, secure=False)
     assert visitor_in(f"{name}=forged.x; {name}={VALUE}", KEY, SOURCE) == ID
     assert visitor_in(f'{name}="{VALUE}"', KEY, SOURCE) is None
 
 
 def test_a_cookie_is_out_of_scripts_reach_and_of_this_site():
     """Secure over https only: a browser would not keep it otherwise."""
-    name = cookie_of(SOURCE)
-    assert kept(SOURCE, "v", 400, caller()) == f"{name}=v; Max-Age=34560000; Path=/; HttpOnly; SameSite=Lax; Secure"
-    assert kept(SOURCE, "v", 1, caller(own="http://127.0.0.1:8080")) == (
-        f"{name}=v; Max-Age=86400; Path=/; HttpOnly; SameSite=Lax"
-    )
-    assert forgotten(SOURCE, caller()) == f"{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
+    name, plain = cookie_of(SOURCE, secure=True), cookie_of(SOURCE, secure=False)
+    assert (name, plain) == (f"__Host-samla_visitor_{SOURCE}", f"samla_visitor_{SOURCE}")
+    secure = "Path=/; HttpOnly; SameSite=Lax; Secure"
+    assert kept(SOURCE, "v", 400, caller()) == [f"{name}=v; Max-Age=34560000; {secure}"]
+    assert kept(SOURCE, "v", 1, caller(own="http://127.0.0.1:8080")) == [
+        f"{plain}=v; Max-Age=86400; Path=/; HttpOnly; SameSite=Lax"
+    ]
+    assert forgotten(SOURCE, caller()) == [f"{name}=; Max-Age=0; {secure}"]
+
+
+def test_a_cookie_that_another_host_may_have_set_does_not_go_before_ours():
+    """A host beside ours can set a cookie for the domain, with an id that it was given itself; not one of our name."""
+    name, plain = cookie_of(SOURCE, secure=True), cookie_of(SOURCE, secure=False)
+    theirs = signed(KEY, SOURCE, "an-id-of-theirs")
+    assert visitor_in(f"{plain}={theirs}; {name}={VALUE}", KEY, SOURCE) == ID
+    assert visitor_in(f"{plain}={VALUE}; {name}=forged.x", KEY, SOURCE) == ID
+
+
+def test_an_older_cookie_is_read_and_gives_way_to_the_new_name():
+    """Nobody becomes somebody else for it; and who is forgotten is forgotten under both names."""
+    name, plain = cookie_of(SOURCE, secure=True), cookie_of(SOURCE, secure=False)
+    sent = f"a=b; {plain}={VALUE}"
+    assert visitor_in(sent, KEY, SOURCE) == ID
+    away = f"{plain}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
+    assert kept(SOURCE, VALUE, 30, caller(), sent)[1:] == [away] == forgotten(SOURCE, caller(), sent)[1:]
+    assert kept(SOURCE, VALUE, 30, caller(own="http://127.0.0.1:8080"), sent)[1:] == []
+    assert kept(SOURCE, VALUE, 30, caller(), f"{name}={VALUE}")[1:] == []
 
 
 def test_within_another_site_it_is_kept_apart_and_never_without_https():
-    across = kept(SOURCE, "v", 1, caller(site="cross-site"))
-    assert across.endswith("; Path=/; HttpOnly; SameSite=None; Secure; Partitioned")
-    assert "None" not in kept(SOURCE, "v", 1, caller(site="cross-site", own="http://data.shop.example"))
+    [across] = kept(SOURCE, "v", 1, caller(site="cross-site"))
+    assert across.startswith("__Host-") and across.endswith("; Path=/; HttpOnly; SameSite=None; Secure; Partitioned")
+    assert "None" not in kept(SOURCE, "v", 1, caller(site="cross-site", own="http://data.shop.example"))[0]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """Connections to the services: bounded, thrown away when broken, and errors that keep their meaning."""
 
+import ast
 import threading
+from pathlib import Path
 
 import pytest
 from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
 
 from services.console.admin import services as module
 from services.console.admin.answers import refused
-from services.console.admin.services import Broken, Services
+from services.console.admin.services import Broken, Services, raised
 from shared.config import Settings
 from shared.errors import Conflict, NotFound, SamlaError, Unavailable
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Wire:
@@ -68,9 +72,9 @@ def test_one_that_broke_while_it_was_idle_is_not(services):
 )
 def test_what_a_service_says_keeps_its_meaning_and_the_connection(services, error, kind, status):
     Wire.answer = error
-    with pytest.raises(kind) as raised:
+    with pytest.raises(kind) as told:
         ask(services)
-    assert refused(raised.value).status == status and str(raised.value) == error.value
+    assert refused(told.value).status == status and str(told.value) == error.value
     Wire.answer = 2
     assert ask(services) == 2 and len(Wire.made) == 1
 
@@ -86,18 +90,36 @@ def test_what_a_service_says_keeps_its_meaning_and_the_connection(services, erro
 def test_who_does_not_answer_is_a_503_and_the_connection_goes(services, error):
     """A late answer would otherwise lie about; what MongoDB says is not passed on."""
     Wire.answer = error
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(Unavailable) as told:
         ask(services)
-    told = refused(raised.value)
-    assert told.status == 503 and int(told.headers["Retry-After"]) > 0 and "secret" not in told.message
+    answer = refused(told.value)
+    assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0 and "secret" not in answer.message
     assert not Wire.made[0].open
+
+
+def errors_of_ours():
+    """The names of all classes that derive from SamlaError, wherever they are."""
+    found, before = {"SamlaError"}, set()
+    trees = [ast.parse(path.read_text()) for part in ("shared", "services") for path in (ROOT / part).rglob("*.py")]
+    classes = [each for tree in trees for each in ast.walk(tree) if isinstance(each, ast.ClassDef)]
+    while found != before:
+        before = set(found)
+        found |= {each.name for each in classes if found & {getattr(base, "id", "") for base in each.bases}}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("name", errors_of_ours())
+def test_no_error_of_ours_is_taken_for_a_mistake(name):
+    """Whatever a service raises on purpose is a 4xx or a 503."""
+    found = raised("collector", RemoteError(name, "it says why"))
+    assert isinstance(found, SamlaError) and refused(found).status in {400, 404, 409, 503}
 
 
 def test_a_mistake_of_ours_is_told_by_its_type_alone(services):
     Wire.answer = RemoteError("KeyError", "secret@example.org")
-    with pytest.raises(Broken) as raised:
+    with pytest.raises(Broken) as told:
         ask(services)
-    assert "secret" not in str(raised.value) and raised.value.kind == "KeyError"
+    assert "secret" not in str(told.value) and told.value.kind == "KeyError"
 
 
 def test_there_are_never_more_connections_than_said(services):

@@ -78,8 +78,9 @@ def test_the_document_holds_every_call():
 
 
 def test_a_secret_is_told_only_where_it_is_made():
-    """Of all answers only those of create and rotate have a field for one."""
+    """Of all answers only those of create, rotate and connect have a field for one."""
     tells = {call.path for call in CALLS if {"write_key", "secret"} & set(call.gives().fields)}
     assert tells == {
         "/sources", "/sources/{source}/rotate", "/destinations", "/destinations/{destination}/rotate",
+        "/sources/{source}/connections/{dialect}",
     }  # fmt: skip

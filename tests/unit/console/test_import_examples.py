@@ -59,7 +59,7 @@ def test_an_example_gives_exactly_the_messages_of_the_page(name, tmp_path):
     """File, mapping and messages are as they are shown; the door would take all of them."""
     path, (blocks, _) = file_of(name, tmp_path), shown(name)
     if name in DIALECTS:
-        assert tuple(dialect_of(path)) == DIALECTS[name]
+        assert dialect_of(path)[:3] == DIALECTS[name]
         assert blocks["csv"] == path.read_bytes().decode(DIALECTS[name][1]).replace("\r\n", "\n")
     if name == "people":
         assert blocks["text"] == path.read_text()
