@@ -591,7 +591,7 @@ def parked_retry(
     for each in ids:
         answer = ask(service, "parked_retry", each)
         failed += not answer["done"]
-        typer.echo(f"{each}: {'handled' if answer['done'] else answer['why']}")
+        typer.echo(f"{each}: {'handled' if answer['done'] else show.safe(answer['why'])}")
     raise typer.Exit(1 if failed else 0)
 
 
