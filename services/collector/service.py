@@ -334,14 +334,14 @@ class CollectorService(Service):
 
     @rpc(expected_exceptions=SamlaError)
     @asked
-    def quarantined_of(self, identifiers: list[list[str]]) -> list[str]:
+    def quarantined_of(self, identifiers: list[Any]) -> list[str]:
         """What somebody has sent that is in quarantine: messages whose own identifiers, by kind, are theirs."""
         wanted = _identifiers(identifiers)
         return [each.raw for each in self.store.quarantine.of(wanted, self.store.sources.by_id())]
 
     @rpc(expected_exceptions=SamlaError)
     @asked
-    def forget_quarantined(self, identifiers: list[list[str]]) -> int:
+    def forget_quarantined(self, identifiers: list[Any]) -> int:
         """Removes what is theirs, or names an address or number of theirs; how many entries, see domain.naming."""
         wanted = _identifiers(identifiers)
         return self.store.quarantine.forget(wanted, self.store.sources.by_id())
@@ -412,7 +412,7 @@ def _place(after: list[Any]) -> Place:
     return Place(within("after", at, 2**63 - 1, 0), document)
 
 
-def _identifiers(given: list[list[str]]) -> set[Identifier]:
+def _identifiers(given: list[Any]) -> set[Identifier]:
     if not all(isinstance(each, list) and len(each) == 2 and all(isinstance(x, str) for x in each) for each in given):
         raise SamlaError("identifiers are pairs of texts: [kind, value]")
     return {(kind, value) for kind, value in given}

@@ -450,7 +450,7 @@ def import_file(
     wanted = () if propose else mappings_of(json_of(mapping))
     known = open_file(file, encoding, separator, wanted)
     if not as_json:
-        _tell(known.notes)
+        _tell(known.first_notes)
     if propose:
         show.as_json(proposed(known.columns, [row for row, _ in itertools.islice(known.rows, SAMPLE)]))
     elif dry_run:
@@ -471,8 +471,13 @@ def _send(
     chosen = mapped(wanted, itertools.islice(known.checked().rows, rows))
     _, key, _ = door
     mark = Mark(Settings.from_env().home / "imports", digest_of(file), msgspec.json.encode(wanted), key.encode())
-    with show.reading(file.stat().st_size, as_json) as bar:
-        report = send(chosen, Door(*door, bar.say), mark, bar.at, bar.rows)
+    try:
+        with show.reading(file.stat().st_size, as_json) as bar:
+            report = send(chosen, Door(*door, bar.say), mark, bar.at, bar.rows)
+    except SamlaError:
+        if mark.rows:
+            show.note(f"{mark.rows:,} rows before that are in; sent again, they count once")
+        raise
     _show_counts(report._asdict(), known, as_json)
     if not (report.messages or report.skipped):
         raise SamlaError(NO_MESSAGE)
@@ -494,8 +499,7 @@ def _show_counts(found: dict[str, Any], known: Opening, as_json: bool) -> None:
     """As JSON with what was noticed of the file; for people without the sample, and without what there is none of."""
     if as_json:
         return show.as_json({**found, "notes": known.notes})
-    if known.formulas:
-        _tell(known.notes[-1:])
+    _tell(known.last_notes)
     return show.record({name: each for name, each in found.items() if name != "sample" and each not in ({}, [])})
 
 
@@ -592,7 +596,7 @@ def parked_retry(
     for each in ids:
         answer = ask(service, "parked_retry", each)
         failed += not answer["done"]
-        typer.echo(f"{each}: {'handled' if answer['done'] else answer['why']}")
+        typer.echo(f"{each}: {'handled' if answer['done'] else show.safe(answer['why'])}")
     raise typer.Exit(1 if failed else 0)
 
 

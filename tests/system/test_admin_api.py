@@ -93,11 +93,15 @@ def test_tools_that_send_webhooks(world, api):
         return world.pool.request("POST", address, body=body, headers=headers, timeout=20).status
 
     made = api("PUT", path, {"secret": SECRET})
-    assert made == {"source": world.source, "dialect": "typeform", "path": address[len(world.url) :], "secret": SECRET}
+    path_given = address[len(world.url) :]
+    assert made == {
+        "source": world.source, "dialect": "typeform", "path": path_given, "secret": SECRET, "old_until": None,
+    }  # fmt: skip
     assert answered(SECRET) == 200
     [row] = [each for each in api("GET", "/connections")["items"] if each["source"] == world.source]
-    assert (row["dialect"], row["own"]) == ("typeform", False) and set(row) == {"source", "dialect", "own", "since"}
-    another = api("PUT", path, {})["secret"]
+    assert (row["dialect"], row["own"]) == ("typeform", False) and row["old_until"] is None
+    assert set(row) == {"source", "dialect", "own", "since", "old_until"}
+    another = api("PUT", path, {"overlap_hours": 0})["secret"]
     assert another != SECRET and another not in json.dumps(api("GET", "/connections"))
     eventually(lambda: answered(SECRET) == 401 and answered(another) == 200, 20, "the old secret is good")
     assert api("DELETE", path) == {}

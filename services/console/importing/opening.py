@@ -1,13 +1,17 @@
 """A file and the mappings that it is read by, held together before anything is sent."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.console.importing.files import Dialect, dialect_of, opened
 from services.console.importing.mapping import Mapping_, columns_of
 from shared.errors import SamlaError
+
+VALUE: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|0\d+|[1-9]\d{0,2}|\d{5,}|\d{4}-\d\d-\d\d.*")
+"""What is no name of a column; a year is."""
 
 
 class Opening(NamedTuple):
@@ -26,8 +30,19 @@ class Opening(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What was noticed, for people. Those of the rows are whole once all of them are read."""
-        return [*_of_dialect(self.dialect), *_of_absent(self.absent, self.wrong), *_of_formulas(self.formulas)]
+        """What was noticed of all of it, for people. To be asked once the rows are read."""
+        return [*self.first_notes, *self.last_notes]
+
+    @property
+    def first_notes(self) -> list[str]:
+        """What can be told before the rows are read."""
+        columns = self.columns if self.dialect.kind == "csv" else []
+        return [*_of_dialect(self.dialect), *_of_columns(columns), *_of_absent(self.absent, self.wrong)]
+
+    @property
+    def last_notes(self) -> list[str]:
+        """What only the rows tell."""
+        return _of_formulas(self.formulas)
 
     def checked(self) -> "Opening":
         """Itself. Raises SamlaError where nothing good can come of it."""
@@ -56,6 +71,11 @@ def _of_dialect(dialect: Dialect) -> list[str]:
         return []
     between = f", with {dialect.separator!r} between cells" if dialect.separator else ""
     return [f"read as {dialect.encoding} ({dialect.why}){between}"]
+
+
+def _of_columns(columns: Sequence[str]) -> list[str]:
+    # Not which of them: it may be somebody's.
+    return ["the first line looks like a row: it must name the columns"] if any(map(VALUE.fullmatch, columns)) else []
 
 
 def _of_absent(absent: Sequence[str], wrong: str) -> list[str]:

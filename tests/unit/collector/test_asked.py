@@ -97,6 +97,13 @@ def test_what_is_wrong_is_named(name, arguments, said):
         RPCS[name](service(), **arguments)
 
 
+@pytest.mark.parametrize("name", ["quarantined_of", "forget_quarantined"])
+def test_no_identifier_is_too_odd_to_be_erased(name):
+    """What the door has taken for one is asked about as it is, or an erasure would never end."""
+    with pytest.raises(Passed):
+        RPCS[name](service(), [["anonymous", "a\0b"], ["user", "x" * 20_000]])
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_types_are_told_from_one_another(value):
     """A number is no text, true is no number; None only where it may be."""

@@ -214,6 +214,14 @@ def test_columns_without_a_name_at_the_end_are_none_and_in_the_middle_are_an_err
         read(file("x.csv", "1,ada@example.org,ada@example.org\n"))
 
 
+@pytest.mark.parametrize("head", ["1,ada@example.org", "anna,2026-01-02", "007,x"])
+def test_a_first_line_that_looks_like_a_row_is_told(file, head):
+    """Without what stands in it."""
+    notes = open_file(file("x.csv", f"{head}\n2,b\n"), "", "").notes
+    assert notes[-1] == "the first line looks like a row: it must name the columns"
+    assert len(open_file(file("x.csv", "id,e-mail 2,3rd name\n2,b,c\n"), "", "").notes) == 1
+
+
 # Excel
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import openpyxl
 import pytest
 
 from services.console.cli import main
@@ -124,6 +125,28 @@ def test_done_twice_it_is_a_success_twice(samla, people):
         assert samla(*command)[0] == 0
         ended, printed, _ = samla(*command)
     assert ended == 0 and json.loads(printed)["skipped"] == 2
+
+
+def test_an_error_in_the_middle_of_a_file_says_how_many_rows_are_in(samla, tmp_path):
+    """Those of whole batches; mended and sent again, the file counts once."""
+    path = tmp_path / "long.csv"
+    path.write_text("id,name\n" + "1,a\n" * 1_200 + '1,"b\n1,c\n')
+    with serving(TAKEN) as (url, got):
+        ended, _, errors = samla("import", str(path), "--mapping", PEOPLE, "--write-key", "k", "--url", url)
+    assert ended == 1 and sum(len(each["batch"]) for each in got) == 1_000
+    assert errors.splitlines()[-2:] == [
+        "samla: 1,000 rows before that are in; sent again, they count once",
+        "samla: the quote that opens in line 1202 is not closed",
+    ]
+
+
+def test_formulas_are_told_once_when_all_rows_are_read(samla, tmp_path):
+    book = openpyxl.Workbook()
+    for row in (("id", "sum"), ("1", "=1+1"), ("2", "=1+1")):
+        book.active.append(row)
+    book.save(path := tmp_path / "x.xlsx")
+    _, _, errors = samla("import", str(path), "--mapping", PEOPLE, "--dry-run")
+    assert [line.rpartition("(")[2] for line in errors.splitlines()] == ["sum: 2)"]
 
 
 def test_what_is_noticed_of_a_file_is_said_beside_the_answer(samla, people):
