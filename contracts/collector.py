@@ -196,7 +196,7 @@ RPCS: Final[dict[str, str]] = {
     "[kind, value], for an export",
     "forget_quarantined": "(identifiers) -> how many entries are gone that were theirs, or had an e-mail address or "
     "telephone number of theirs in them as a word",
-    "received_of": "(subjects) -> [{request, source, received, message}]: somebody's messages as received",
+    "received_of": "(subjects) -> [{request, source, received, event, message}]: their messages as received",
     "forget_received": "(subjects) -> how many messages of these subjects are gone from what was received",
     "unused_days": "(holders) -> those keys of a source and day under which nothing is left",
     "stats": "() -> {events, quarantined, sources}",

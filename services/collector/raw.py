@@ -141,13 +141,14 @@ class RawStore:
         return sum(int(doc["n"]) for doc in found)
 
     def of_subjects(self, subjects: Collection[str]) -> list[dict[str, Any]]:
-        """{request, source, received, message}: what is kept of these subjects' messages as they were received."""
+        """{request, source, received, event, message}: what is kept of these subjects' messages as received."""
         wanted = set(subjects)
         return [
             {
                 "request": entry.id,
                 "source": entry.source,
                 "received": entry.received,
+                "event": entry.request.messages[at][0],
                 "message": message_of(entry.request.messages[at][1]),
             }
             for entry in self._opened(self._naming(wanted))

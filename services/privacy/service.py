@@ -167,13 +167,17 @@ class PrivacyService(Service):
             raise NotFound(f"there is no profile {profile}")
         at = person["profile"]
         with time_limit("another service", LONG_SECONDS):
+            everything = self.profile.everything(at)
+            received = self.collector.received_of(sorted(belonging_of(person).places))
+            # Of a device that is shared, not what others did there.
+            mine = {each["id"] for each in everything["events"]}
             return {
                 "exported_at": self.runtime.clock.now_ms(),
-                **self.profile.everything(at),
+                **everything,
                 "consents": self.consents(at),
                 "segments": self.segmentation.of(at),
                 "quarantined": self.collector.quarantined_of(others.identifiers(at)),
-                "received": self.collector.received_of(person["subjects"]),
+                "received": [each for each in received if each["event"] in mine],
             }
 
     @rpc
