@@ -14,7 +14,7 @@ from services.collector.domain.client import Agents, address
 from services.collector.domain.decode import SHARED, Batch, shared_size
 from services.collector.domain.normalize import Arrival, normalized, too_large
 from services.collector.domain.plan import Violation
-from services.collector.domain.rules import Prepared, Rejected, prepared, whole, within_rules
+from services.collector.domain.rules import Prepared, Rejected, prepared, within_rules
 from shared.policy import Policy
 
 MOST_QUARANTINED_BYTES: Final = 32_768
@@ -79,6 +79,8 @@ class Intake(NamedTuple):
     uncleaned: Sequence[str] = ()
     """Paths of values that the source's cleaning rules could not read."""
     failures: Sequence[Failure] = ()
+    cut: bool = False
+    """Whether what the batch said for all of its messages is too large to be kept with each."""
 
     @property
     def size(self) -> int:
@@ -122,7 +124,8 @@ class Sorting:
         if batch.shared:
             self._stand_beside({name: batch.shared[name] for name in BESIDE if name in batch.shared})
         found = (self._refused, self._violations, self._uncleaned, self._failures)
-        self.intake = Intake([], [], arrival, _without_address(self._kept_beside(), arrival.sender.ip_policy), *found)
+        kept = _without_address(self._kept_beside(), arrival.sender.ip_policy)
+        self.intake = Intake([], [], arrival, kept, *found, cut=not self._fits)
 
     def _stand_beside(self, said: dict[str, Any]) -> None:
         self._shared, refused = within_rules(said, self._arrival.rules)
@@ -150,7 +153,7 @@ class Sorting:
         if not self._fits and isinstance(message, dict):
             received, refused = within_rules(message, arrival.rules)
             self._refuse(index, refused)
-            return self._set_aside(index, too_large(arrival), whole(received, self._shared))
+            return self._set_aside(index, too_large(arrival), received)
         ready = prepared(message, self._shared, arrival.rules)
         found = ready.rejected or normalized(ready.message, self._shared, arrival, self._fresh_id(), self._agents)
         # First what may fail, so that a message that does is not counted among those that did not.

@@ -62,8 +62,8 @@ class Kept(Request, frozen=True, kw_only=True):
             return None
 
 
-def kept_of(messages: Sequence[SetAside], request: Request, agreement: str) -> list[Kept]:
-    """What is kept of a request's messages that were set aside."""
+def kept_of(messages: Sequence[SetAside], request: Request, agreement: str, cut: bool = False) -> list[Kept]:
+    """What is kept of a request's messages that were set aside. `cut`: what stood beside them is left out already."""
     shared = _bounded(request.shared)
     common = Kept(
         raw="",
@@ -71,7 +71,7 @@ def kept_of(messages: Sequence[SetAside], request: Request, agreement: str) -> l
         gpc=request.gpc,
         address=request.address,
         agent=request.agent[:LONGEST],
-        cut=len(shared) < len(request.shared),
+        cut=cut or len(shared) < len(request.shared),
         agreement=agreement,
     )
     return [replace(common, raw=each.raw.decode(errors="replace")) for each in messages]

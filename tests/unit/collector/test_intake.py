@@ -14,7 +14,7 @@ from services.collector.domain import client, decode
 from services.collector.domain.cleaning import cleaning_of
 from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch, Refused
-from services.collector.domain.intake import MOST_QUARANTINED_BYTES, PIECE, UNEXPECTED, Sorting, take_in
+from services.collector.domain.intake import PIECE, UNEXPECTED, Sorting, take_in
 from services.collector.domain.normalize import Arrival, Rejected, normalized
 from services.collector.domain.quarantine import Kept
 from services.collector.domain.quarantine import again as replayed
@@ -337,7 +337,7 @@ def test_a_message_counts_with_what_its_batch_says():
     assert [each.code for each in sorted_by([message()] * 5, not_quite, source=small).set_aside] == ["too_large"] * 5
     many = sorted_by([message(), message(type="nope")] * 100, {"context": {"blob": "x" * 400_000}, "sentAt": "2025"})
     assert len(many.set_aside) == 200 and {each.code for each in many.set_aside} == {"too_large"}
-    assert all(len(each.raw) == MOST_QUARANTINED_BYTES for each in many.set_aside)
+    assert all(len(each.raw) < 200 for each in many.set_aside) and many.cut
     assert many.shared == {"sentAt": "2025"} and many.size < 200 * 33_000
     # Raised, the size lets it in, with its context: it is kept as one message.
     [aside] = sorted_by([message()], {"context": {"blob": "x" * 3_000}}, source=small).set_aside
