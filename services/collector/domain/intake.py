@@ -79,17 +79,17 @@ class Intake(NamedTuple):
     uncleaned: Sequence[str] = ()
     """Paths of values that the source's cleaning rules could not read."""
     failures: Sequence[Failure] = ()
-    cut: bool = False
-    """Whether what the batch said for all of its messages is too large to be kept with each."""
 
     @property
     def size(self) -> int:
         """Bytes that are to be kept."""
-        beside = shared_size(self.shared) if self.set_aside else 0
+        beside = min(shared_size(self.shared), BIGGEST_SHARED) if self.set_aside else 0
         kept = sum(len(each.ordinary) + len(each.sensitive or b"") + len(each.raw) for each in self.accepted)
         return kept + sum(len(each.raw) + beside for each in self.set_aside)
 
 
+BIGGEST_SHARED: Final = 16_384
+"""Bytes of what a batch says for all of its messages that are kept with each one that is set aside."""
 BESIDE: Final = (*SHARED, "sentAt")
 UNEXPECTED: Final = "unexpected"
 """The code of what is set aside since taking it in failed within: nothing is known to be wrong with the message."""
@@ -124,17 +124,12 @@ class Sorting:
         if batch.shared:
             self._stand_beside({name: batch.shared[name] for name in BESIDE if name in batch.shared})
         found = (self._refused, self._violations, self._uncleaned, self._failures)
-        kept = _without_address(self._kept_beside(), arrival.sender.ip_policy)
-        self.intake = Intake([], [], arrival, kept, *found, cut=not self._fits)
+        self.intake = Intake([], [], arrival, _without_address(self._shared, arrival.sender.ip_policy), *found)
 
     def _stand_beside(self, said: dict[str, Any]) -> None:
         self._shared, refused = within_rules(said, self._arrival.rules)
         self._refuse(None, refused)
         self._fits = self._arrival.sized or shared_size(self._shared) <= self._arrival.biggest
-
-    def _kept_beside(self) -> dict[str, Any]:
-        """What is too large for one message is not kept beside each of them."""
-        return self._shared if self._fits else {name: self._shared[name] for name in self._shared if name not in SHARED}
 
     def pieces(self) -> Iterator[None]:
         """Sorts PIECE messages a step."""
