@@ -17,6 +17,7 @@ from services.collector.domain.decode import Batch, Refused
 from services.collector.domain.intake import PIECE, UNEXPECTED, Sorting, take_in
 from services.collector.domain.normalize import Arrival, Rejected, normalized
 from services.collector.domain.quarantine import again as replayed
+from services.collector.domain.quarantine import kept_of
 from services.collector.domain.raw import again, request_of
 from services.collector.domain.rules import NONE, Rules
 from services.collector.domain.source import Source
