@@ -49,6 +49,7 @@ class Row(NamedTuple):
     arrival: list[Any]
     """Without the source's rules, which have done their work."""
     shared: dict[str, Any]
+    agreement: str
 
 
 class Sent(NamedTuple):
@@ -71,9 +72,10 @@ _rows: Final = msgspec.msgpack.Decoder(Row)
 
 def packed(work: Work) -> msgspec.Raw:
     """To be sent."""
-    accepted, set_aside, arrival, shared, *_ = work.intake
-    rest = list(arrival._replace(rules=NONE))
-    row = Row(work.source, work.received, work.correlation, work.bytes, accepted, set_aside, rest, dict(shared))
+    intake = work.intake
+    rest = list(intake.arrival._replace(rules=NONE))
+    made = (intake.accepted, intake.set_aside, rest, dict(intake.shared), intake.agreement)
+    row = Row(work.source, work.received, work.correlation, work.bytes, *made)
     return msgspec.Raw(_encoder.encode(row))
 
 
@@ -82,7 +84,7 @@ def unpacked(text: msgspec.Raw, waiting: object) -> Work:
     row = _rows.decode(text)
     arrival = Arrival._make(row.arrival)
     arrival = arrival._replace(sender=Sender._make(arrival.sender), rules=NONE)
-    intake = Intake(row.accepted, row.set_aside, arrival, row.shared)
+    intake = Intake(row.accepted, row.set_aside, arrival, row.shared, agreement=row.agreement)
     return Work(row.source, row.received, row.correlation, intake, row.bytes, waiting)
 
 

@@ -79,6 +79,8 @@ class Intake(NamedTuple):
     uncleaned: Sequence[str] = ()
     """Paths of values that the source's cleaning rules could not read."""
     failures: Sequence[Failure] = ()
+    agreement: str = ""
+    """The agreement or licence that it came under, where there is one."""
 
     @property
     def size(self) -> int:
@@ -124,7 +126,9 @@ class Sorting:
         if batch.shared:
             self._stand_beside({name: batch.shared[name] for name in BESIDE if name in batch.shared})
         found = (self._refused, self._violations, self._uncleaned, self._failures)
-        self.intake = Intake([], [], arrival, _without_address(self._shared, arrival.sender.ip_policy), *found)
+        beside = _without_address(self._shared, arrival.sender.ip_policy)
+        under = arrival.rules.agreement
+        self.intake = Intake([], [], arrival, beside, *found, agreement=under.id if under else "")
 
     def _stand_beside(self, said: dict[str, Any]) -> None:
         self._shared, refused = within_rules(said, self._arrival.rules)

@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from services.collector import relay as module
+from services.collector.domain.agreement import checked
 from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch
 from services.collector.domain.intake import take_in
+from services.collector.domain.rules import Rules
 from services.collector.domain.source import Source
 from services.collector.relay import Answer, Appending, Frames, Relay, Sent, framed, packed, unpacked
 from services.collector.writer import Outcome, Work, Writer
@@ -36,6 +38,15 @@ def test_what_arrives_is_what_was_sent():
     assert came._replace(intake=sent.intake) == sent._replace(waiting="waiting")
     assert came.intake[:4] == sent.intake[:4]
     assert len(came.intake.accepted) == 2 and len(came.intake.set_aside) == 1
+
+
+def test_what_was_set_aside_under_an_agreement_says_so_on_the_other_side():
+    """Or it could be replayed under none."""
+    agreement = checked("a" * 16, "second", "Hotel", ["marketing"], ["traits.email"], 0, 2**52)
+    source = SOURCE._replace(party="second", rules=Rules(agreement))
+    arrival = source.arrival(1_700_000_000_000, gpc=False, sender=Sender())
+    sent = Work("s", 1, "c", take_in(Batch([{"type": "track"}], {}), arrival, POLICY, lambda: "fresh"), 1, None)
+    assert unpacked(packed(sent), None).intake.agreement == "a" * 16
 
 
 def test_frames_are_told_apart_wherever_they_are_cut():
