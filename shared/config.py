@@ -16,6 +16,7 @@ from shared.errors import SettingsError
 SERVICES: Final = ("collector", "identity", "profile", "segmentation", "activation", "privacy")
 """In the order of their health ports."""
 MASTER_KEY_BYTES: Final = 32
+MOST_PROCESSES: Final = 64
 
 
 def _text(value: str) -> str:
@@ -34,6 +35,12 @@ def _url(*schemes: str) -> Callable[[str], str]:
 def _port(value: str) -> int:
     if not value.isdecimal() or not 1 <= int(value) <= 65_535:
         raise ValueError("must be a port, 1 to 65535")
+    return int(value)
+
+
+def _processes(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= MOST_PROCESSES:
+        raise ValueError(f"must be processes, 1 to {MOST_PROCESSES}")
     return int(value)
 
 
@@ -100,6 +107,12 @@ class Settings:
     mongodb_port: int = _setting("SAMLA_MONGODB_PORT", "27417", _port, "the port of our own MongoDB")
     amqp_port: int = _setting("SAMLA_AMQP_PORT", "5972", _port, "the port of our own RabbitMQ")
     collector_port: int = _setting("COLLECTOR_PORT", "8080", _port, "the collector's HTTP door")
+    collector_processes: int = _setting(
+        "COLLECTOR_PROCESSES",
+        "1",
+        _processes,
+        "processes of that door: one does everything; of more, one appends, the others serve",
+    )
     collector_url: str = _setting(
         "COLLECTOR_URL", "http://127.0.0.1:${COLLECTOR_PORT}", _url("http", "https"), "where the console's imports go"
     )

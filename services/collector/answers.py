@@ -84,6 +84,11 @@ class Bodies:
 _BODIES: Final = Bodies()
 
 
+def share_out(processes: int) -> None:
+    """So many processes read bodies: each has its share of what they may hold in memory."""
+    _BODIES.left = MOST_READING_BYTES // processes
+
+
 async def refuse(send: Send, refused: Refused) -> None:
     """An error, as SDKs read it; with 429 and 503 when to come again."""
     headers: Headers = [JSON]

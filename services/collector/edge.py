@@ -4,23 +4,29 @@ Every request is decoded and sorted here, and answered when the writer thread ha
 client must be told is in contracts/collector.py; which paths there are, below.
 """
 
+from services.collector import processes
+
+if __name__ == "__main__":
+    processes.prepare()
+
 import asyncio
 import gc
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from functools import cache, partial
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
 import structlog
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pymongo.errors import PyMongoError
 
 from contracts.tracking import KINDS
@@ -39,12 +45,13 @@ from services.collector.domain.source import Limits, Source
 from services.collector.example_page import EXAMPLE
 from services.collector.inbound import Inbound
 from services.collector.patience import PatientProtocol
-from services.collector.raw import RawStore
+from services.collector.relay import Appending, Relay
+from services.collector.sharing import SharedLimits
 from services.collector.sources import SourceTable
-from services.collector.store import QuarantineStore, SourceStore
+from services.collector.store import SourceStore
 from services.collector.turns import Turns
 from services.collector.visitor import METHODS, VISITOR, Serve, Visitors
-from services.collector.writer import Appender, Outcome, Work, Writer
+from services.collector.writer import Outcome, Work, Writer, writer_of
 from shared import logs
 from shared.config import Settings
 from shared.errors import SamlaError, SettingsError
@@ -63,6 +70,8 @@ QUIET: Final = frozenset({BOT, UNEXPECTED})
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than SDKs and proxies keep an idle connection: who closes it first must be them, or a request is sent
 into a connection that is just being closed."""
+OPENING_SECONDS: Final = 3.0
+"""How long one of several processes may take to connect before it answers: 503."""
 SWITCH_SECONDS: Final = 0.001
 """How long a thread may keep the interpreter while another waits: the writer must not starve."""
 MOST_LOGGED: Final = 10
@@ -74,16 +83,27 @@ DONE: Final = b'{"success":true}'
 logger = structlog.get_logger("samla.edge")
 
 
+class Part(NamedTuple):
+    """What one of several processes that serve is told."""
+
+    limits: Limits
+    appender: str
+    """Where the process that appends listens."""
+    serving: int
+    """Processes that serve: each has its share of what may wait in memory."""
+
+
 class Edge:
     """The ASGI app. It starts without MongoDB, and answers 503 until it is there."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, part: Part | None = None) -> None:
         self._settings = settings
+        self._limits = part.limits if part else Limits()
+        self._relay = Relay(part.appender, _settle, part.serving) if part else None
         self._runtime: Runtime | None = None
-        self._writer: Writer | None = None
+        self._writer: Writer | Relay | None = None
         self._sources: SourceTable | None = None
         self._activity: Activity | None = None
-        self._limits = Limits()
         self._turns = Turns()
         self._visitors = Visitors(settings.master_key)
         self._inbound = Inbound(self._take_from, _tell, self._note)
@@ -98,14 +118,12 @@ class Edge:
             # uvicorn ends as if it had been asked to; the process's exit code says that it was not.
             self.failed = True
             return signal.raise_signal(signal.SIGTERM)
-        sources, quarantine = SourceStore(runtime.db), QuarantineStore(runtime.db, runtime.keyring)
+        sources = SourceStore(runtime.db)
         sources.setup()
-        quarantine.setup()
-        raw = RawStore(runtime.db, runtime.keyring, runtime.log)
-        raw.setup()
-        appender = Appender(runtime.log, runtime.transactor, runtime.keyring, quarantine, raw)
-        self._writer = Writer(appender, self._tell)
-        self._writer.start()
+        if self._relay is None:
+            writer = writer_of(runtime, self._tell)
+            writer.start()
+        self._writer = self._relay or writer
         self._activity = Activity(ActivityStore(runtime.db))
         self._activity.start()
         self._sources = SourceTable(lambda: sources.by_key(runtime.clock.now_ms()))
@@ -137,6 +155,10 @@ class Edge:
             if message["type"] == "lifespan.startup":
                 self._loop = asyncio.get_running_loop()
                 self._opening.start()
+                if self._relay is not None:
+                    self._relay.start()
+                    # Other processes answer meanwhile.
+                    await asyncio.to_thread(self._opening.join, OPENING_SECONDS)
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await asyncio.to_thread(self._close)
@@ -335,7 +357,7 @@ class Edge:
 
     async def _health(self, send: Send) -> None:
         try:
-            if self._runtime is None:
+            if self._runtime is None or (self._relay is not None and not self._relay.reachable):
                 raise PyMongoError
             await asyncio.to_thread(self._runtime.ping)
         except PyMongoError:
@@ -378,7 +400,7 @@ def _document() -> bytes:
 
 
 _TEXTS: Final = {
-    "/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), generate_latest()),
+    "/metrics": lambda: (CONTENT_TYPE_LATEST.encode(), processes.metrics()),
     "/openapi.json": lambda: (b"application/json", _document()),
 }
 _BROWSERS_SAY: Final = frozenset({b"origin", b"sec-fetch-mode", b"referer"})
@@ -447,10 +469,43 @@ def main() -> int:
     except SettingsError as error:
         print(f"samla: {error}", file=sys.stderr)
         return 2
+    if settings.collector_processes == 1:
+        return serve(settings)
+    logs.configure(settings, "edge")
+    gc.freeze()
+    serving = settings.collector_processes - 1
+    part = Part(SharedLimits(serving), processes.appender_path(), serving)
+    return processes.supervise(
+        settings, partial(append, settings), lambda listening: serve(settings, part, [listening])
+    )
+
+
+def append(settings: Settings, listening: socket.socket) -> int:
+    """The process that appends, where there are several; 1 when it could not open."""
+    logs.configure(settings, "edge")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        runtime = Runtime.open(settings, "collector", joins=False)
+    except SamlaError as error:
+        logger.error("the edge cannot start", why=str(error))
+        return 1
+    appending = Appending(listening, partial(writer_of, runtime))
+    # A terminal's Ctrl-C reaches all processes: this one is the last to go.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, appending.end)
+    gc.freeze()
+    appending.run()
+    runtime.close()
+    return 0
+
+
+def serve(settings: Settings, part: Part | None = None, sockets: list[socket.socket] | None = None) -> int:
+    """One process; 1 when it could not open."""
     logs.configure(settings, "edge")
     sys.setswitchinterval(SWITCH_SECONDS)
     _allow_connections()
-    edge = Edge(settings)
+    answers.share_out(part.serving if part else 1)
+    edge = Edge(settings, part)
     config = uvicorn.Config(
         edge,
         host=settings.bind,
@@ -465,8 +520,18 @@ def main() -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=20,
     )
-    uvicorn.Server(config).run()
+    try:
+        # uvicorn raises the signals again that it has heard, and would have the process die of them.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, _end)
+        uvicorn.Server(config).run(sockets)
+    except SystemExit as error:
+        return 1 if edge.failed or error.code else 0
     return 1 if edge.failed else 0
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
 
 
 def _allow_connections() -> None:

@@ -178,8 +178,7 @@ class QuarantineStore:
             return
         holder = held_by(source, received)
         ids = [self._keyring.event_id(source, hashlib.sha256(each.raw).hexdigest(), RAW) for each in entries]
-        agreement = intake.arrival.rules.agreement
-        kept = kept_of(entries, request_of(intake), agreement.id if agreement else "")
+        kept = kept_of(entries, request_of(intake), intake.agreement)
         sealed = self._keyring.seal(
             [Sealing(holder, RAW, identity, each.packed()) for identity, each in zip(ids, kept, strict=True)]
         )

@@ -25,6 +25,7 @@ from services.collector.store import QuarantineStore
 from shared.errors import SamlaError, SubjectsFenced, Unavailable
 from shared.eventlog import Appended, EventLog, NewEvent
 from shared.keyring import ORDINARY, SENSITIVE, Identifier, Keyring, Sealing, new_id
+from shared.runtime import Runtime
 from shared.transaction import Transaction, Transactor
 
 MOST_WAITING: Final = 20_000
@@ -41,7 +42,7 @@ ATTEMPTS: Final = 5
 EVENTS: Final = Counter("samla_collector_events_total", "Messages by what became of them", ["outcome"])
 GROUP: Final = Histogram("samla_collector_group_events", "Events in an append", buckets=(1, 3, 10, 30, 100, 300, 1000))
 SECONDS: Final = Histogram("samla_collector_append_seconds", "Time of an append")
-WAITING: Final = Gauge("samla_collector_waiting_events", "Events that wait to be appended")
+WAITING: Final = Gauge("samla_collector_waiting_events", "Events that wait to be appended", multiprocess_mode="livesum")
 
 logger = structlog.get_logger(__name__)
 
@@ -319,3 +320,11 @@ class Writer:
             logger.error("a request cannot be written", error=type(error).__name__, correlation=group[0].correlation)
             outcome = Outcome.UNAVAILABLE if isinstance(error, BeingErased) else Outcome.FAILED
         self._tell([(work, outcome) for work in group])
+
+
+def writer_of(runtime: Runtime, tell: Tell) -> Writer:
+    """A writer with all that it stands on; not started yet."""
+    quarantine, raw = QuarantineStore(runtime.db, runtime.keyring), RawStore(runtime.db, runtime.keyring, runtime.log)
+    quarantine.setup()
+    raw.setup()
+    return Writer(Appender(runtime.log, runtime.transactor, runtime.keyring, quarantine, raw), tell)

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -181,12 +181,19 @@ class Suite:
         return servers + own
 
     def memory_mb(self) -> dict[str, float]:
-        """Process -> resident memory in MB."""
-        found = {}
+        """Process -> resident memory in MB, of all that it has started too; what they share counts once."""
+        return {name: sum(map(_resident, found)) for name, found in self._running()}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Process -> seconds of processor time that it, and what it has started, have taken."""
+        return {name: sum(map(_cpu_seconds, found)) for name, found in self._running()}
+
+    def _running(self) -> Iterator[tuple[str, list[Path]]]:
+        """(name, its entries in /proc): each of ours leads a session of its own."""
+        everything = [each for each in Path("/proc").iterdir() if each.name.isdigit()]
         for name in ("mongod", "rabbitmq", *PROCESSES):
             if (pid := self.process(name).pid) is not None:
-                found[name] = _resident_mb(pid)
-        return found
+                yield name, [each for each in everything if _session(each) == pid]
 
 
 def _port(url: str) -> int:
@@ -209,11 +216,6 @@ def _listens(url: str) -> str:
     return "ok" if is_open(parts.port or 0) else "down"
 
 
-def _resident_mb(leader: int) -> float:
-    """Of a process and all that it has started: each of ours leads a session of its own."""
-    return sum(_resident(each) for each in Path("/proc").iterdir() if each.name.isdigit() and _session(each) == leader)
-
-
 def _session(process: Path) -> int:
     try:
         return os.getsid(int(process.name))
@@ -222,11 +224,20 @@ def _session(process: Path) -> int:
 
 
 def _resident(process: Path) -> float:
+    """MB; of pages that several processes hold, each has its share."""
     try:
-        pages = int((process / "statm").read_text().split()[1])
+        text = (process / "smaps_rollup").read_text()
     except OSError:
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return int(text.partition("\nPss:")[2].split(maxsplit=1)[0] or 0) * 1024 / 1e6
+
+
+def _cpu_seconds(process: Path) -> float:
+    try:
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def eventually(condition, seconds: float, what: str, pause: float = 0.05):  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ Beside it, in the same run, the ceilings: raw `insert_many` of the very document
 an empty ASGI app on the same uvicorn. Every event is a page's typical one (about 750 bytes of JSON).
 """
 
+import argparse
 import random
 import shutil
 import signal
@@ -73,13 +74,13 @@ def event(number: int, chance: random.Random) -> dict[str, Any]:
 class Door:
     """One run."""
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note, **settings: str) -> None:
         self._note = note
         self._chance = random.Random(1)
         self._sent = 0
         home = Settings.from_env().home.resolve() / "bench-door"
         shutil.rmtree(home, ignore_errors=True)
-        self._suite = Suite.apart(home)
+        self._suite = Suite.apart(home, **settings)
 
     def __enter__(self) -> "Door":
         self._suite.up(("edge",))
@@ -112,6 +113,7 @@ class Door:
         self.saturated("batches", self._batches, BATCH, 16_000)
         self.half("singles", self._singles, 1, AIM_SINGLES / 2)
         self.half("batches", self._batches, BATCH, AIM_BATCHED / 2)
+        self._note("door.memory", self._suite.memory_mb()["edge"], "MB", better="lower")
         self.ceilings()
 
     def saturated(self, what: str, make: Callable[[int], list[bytes]], size: int, most: int) -> None:
@@ -120,7 +122,9 @@ class Door:
         load.drive(self._suite.settings.collector_port, make(20 * size), 4)  # to be warm
         for connections in CONNECTIONS:
             events = int(most * SECONDS) if connections > 1 else int(most * SECONDS / 10)
-            result = load.drive(self._suite.settings.collector_port, make(events), connections, 60)
+            requests, before = make(events), self._suite.cpu_seconds()
+            result = load.drive(self._suite.settings.collector_port, requests, connections, 60)
+            after = self._suite.cpu_seconds()
             rate = size * len(result.latencies) / result.seconds
             best = max(best, rate)
             name = f"door.{what}.{connections}"
@@ -129,6 +133,9 @@ class Door:
             self._note(f"{name}.p99", result.percentile(0.99) * 1000, "ms", better="lower")
             errors = sum(number for status, number in result.statuses.items() if status != 200)
             self._note(f"{name}.errors", errors, "requests", 0, "lower")
+            for process in ("edge", "mongod"):
+                spent = (after[process] - before[process]) / (size * len(result.latencies)) * 1e6
+                self._note(f"{name}.cpu.{process}", spent, "us/event", better="lower")
         self._note(f"door.{what}", best, "events/s", AIM_SINGLES if size == 1 else AIM_BATCHED)
 
     def half(self, what: str, make: Callable[[int], list[bytes]], size: int, rate: float) -> None:
@@ -183,9 +190,9 @@ class Door:
             yield
 
 
-def measure(note: Note, soak_minutes: float = 0) -> None:
+def measure(note: Note, soak_minutes: float = 0, **settings: str) -> None:
     """The door, or (with minutes) its memory over time."""
-    with Door(note) as door:
+    with Door(note, **settings) as door:
         if soak_minutes:
             door.soak(soak_minutes)
         else:
@@ -198,4 +205,8 @@ if __name__ == "__main__":
         """Prints a figure."""
         print(f"{name:<34} {value:>12,.2f} {unit}", flush=True)
 
-    measure(show, float(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.door", description=__doc__)
+    parser.add_argument("minutes", nargs="?", type=float, default=0, help="of memory under load, instead of all else")
+    parser.add_argument("--processes", default="1", help="COLLECTOR_PROCESSES")
+    asked = parser.parse_args()
+    measure(show, asked.minutes, COLLECTOR_PROCESSES=asked.processes)

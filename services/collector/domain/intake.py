@@ -14,7 +14,7 @@ from services.collector.domain.client import Agents, address
 from services.collector.domain.decode import SHARED, Batch, shared_size
 from services.collector.domain.normalize import Arrival, normalized, too_large
 from services.collector.domain.plan import Violation
-from services.collector.domain.rules import Prepared, Rejected, prepared, whole, within_rules
+from services.collector.domain.rules import Prepared, Rejected, prepared, within_rules
 from shared.policy import Policy
 
 MOST_QUARANTINED_BYTES: Final = 32_768
@@ -79,15 +79,19 @@ class Intake(NamedTuple):
     uncleaned: Sequence[str] = ()
     """Paths of values that the source's cleaning rules could not read."""
     failures: Sequence[Failure] = ()
+    agreement: str = ""
+    """The agreement or licence that it came under, where there is one."""
 
     @property
     def size(self) -> int:
         """Bytes that are to be kept."""
-        beside = shared_size(self.shared) if self.set_aside else 0
+        beside = min(shared_size(self.shared), BIGGEST_SHARED) if self.set_aside else 0
         kept = sum(len(each.ordinary) + len(each.sensitive or b"") + len(each.raw) for each in self.accepted)
         return kept + sum(len(each.raw) + beside for each in self.set_aside)
 
 
+BIGGEST_SHARED: Final = 16_384
+"""Bytes of what a batch says for all of its messages that are kept with each one that is set aside."""
 BESIDE: Final = (*SHARED, "sentAt")
 UNEXPECTED: Final = "unexpected"
 """The code of what is set aside since taking it in failed within: nothing is known to be wrong with the message."""
@@ -122,16 +126,14 @@ class Sorting:
         if batch.shared:
             self._stand_beside({name: batch.shared[name] for name in BESIDE if name in batch.shared})
         found = (self._refused, self._violations, self._uncleaned, self._failures)
-        self.intake = Intake([], [], arrival, _without_address(self._kept_beside(), arrival.sender.ip_policy), *found)
+        beside = _without_address(self._shared, arrival.sender.ip_policy)
+        under = arrival.rules.agreement
+        self.intake = Intake([], [], arrival, beside, *found, agreement=under.id if under else "")
 
     def _stand_beside(self, said: dict[str, Any]) -> None:
         self._shared, refused = within_rules(said, self._arrival.rules)
         self._refuse(None, refused)
         self._fits = self._arrival.sized or shared_size(self._shared) <= self._arrival.biggest
-
-    def _kept_beside(self) -> dict[str, Any]:
-        """What is too large for one message is not kept beside each of them."""
-        return self._shared if self._fits else {name: self._shared[name] for name in self._shared if name not in SHARED}
 
     def pieces(self) -> Iterator[None]:
         """Sorts PIECE messages a step."""
@@ -150,7 +152,7 @@ class Sorting:
         if not self._fits and isinstance(message, dict):
             received, refused = within_rules(message, arrival.rules)
             self._refuse(index, refused)
-            return self._set_aside(index, too_large(arrival), whole(received, self._shared))
+            return self._set_aside(index, too_large(arrival), received)
         ready = prepared(message, self._shared, arrival.rules)
         found = ready.rejected or normalized(ready.message, self._shared, arrival, self._fresh_id(), self._agents)
         # First what may fail, so that a message that does is not counted among those that did not.

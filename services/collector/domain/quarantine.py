@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from services.collector.domain import raw
 from services.collector.domain.agreement import FIRST
 from services.collector.domain.client import LONGEST
-from services.collector.domain.intake import Accepted, SetAside
+from services.collector.domain.intake import BIGGEST_SHARED, Accepted, SetAside
 from services.collector.domain.mending import Rule, mended
 from services.collector.domain.raw import Request
 from services.collector.domain.source import Source
@@ -28,8 +28,6 @@ CUT: Final = SetAside(
 OTHER_AGREEMENT: Final = SetAside(
     0, "other_agreement", "", "it did not come under the agreement or licence that its source has now", b""
 )
-BIGGEST_SHARED: Final = 16_384
-"""Bytes of what its batch said for all of its messages that are kept with each of them."""
 
 
 class Kept(Request, frozen=True, kw_only=True):

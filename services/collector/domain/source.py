@@ -31,7 +31,7 @@ class Source(NamedTuple):
     ip: str = "truncate"
     bots: str = "set_aside"
     rate: int = 0
-    """Events a second that each edge takes from it; 0: as many as come."""
+    """Events a second that each edge, all its processes together, takes from it; 0: as many as come."""
     quarantine_days: int = 30
     """How long what could not be taken in is kept."""
     alarm: int = 100
@@ -131,22 +131,22 @@ _CHECKS: Final[dict[str, tuple[object, ...]]] = {
 class Bucket:
     """A token bucket: a source may send `rate` events a second, and a second's worth at once."""
 
-    def __init__(self, rate: int, now: float) -> None:
+    def __init__(self, rate: int, at: float, left: float | None = None) -> None:
         self.rate = rate
-        self._left = float(rate)
-        self._at = now
+        self.at = at
+        self.left = float(rate) if left is None else left
 
     def take(self, events: int, now: float) -> float:
         """0 where the events may pass; else in how many seconds they might, and nothing is taken.
 
         A request larger than the bucket passes when that is full, and is paid for afterwards.
         """
-        self._left = min(float(self.rate), self._left + (now - self._at) * self.rate)
-        self._at = now
+        self.left = min(float(self.rate), self.left + (now - self.at) * self.rate)
+        self.at = now
         needed = min(events, self.rate)
-        if self._left < needed:
-            return math.ceil((needed - self._left) / self.rate * 1000) / 1000
-        self._left -= events
+        if self.left < needed:
+            return math.ceil((needed - self.left) / self.rate * 1000) / 1000
+        self.left -= events
         return 0.0
 
 

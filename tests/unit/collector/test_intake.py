@@ -14,10 +14,10 @@ from services.collector.domain import client, decode
 from services.collector.domain.cleaning import cleaning_of
 from services.collector.domain.client import Sender
 from services.collector.domain.decode import Batch, Refused
-from services.collector.domain.intake import MOST_QUARANTINED_BYTES, PIECE, UNEXPECTED, Sorting, take_in
+from services.collector.domain.intake import PIECE, UNEXPECTED, Sorting, take_in
 from services.collector.domain.normalize import Arrival, Rejected, normalized
-from services.collector.domain.quarantine import Kept
 from services.collector.domain.quarantine import again as replayed
+from services.collector.domain.quarantine import kept_of
 from services.collector.domain.raw import again, request_of
 from services.collector.domain.rules import NONE, Rules
 from services.collector.domain.source import Source
@@ -337,11 +337,12 @@ def test_a_message_counts_with_what_its_batch_says():
     assert [each.code for each in sorted_by([message()] * 5, not_quite, source=small).set_aside] == ["too_large"] * 5
     many = sorted_by([message(), message(type="nope")] * 100, {"context": {"blob": "x" * 400_000}, "sentAt": "2025"})
     assert len(many.set_aside) == 200 and {each.code for each in many.set_aside} == {"too_large"}
-    assert all(len(each.raw) == MOST_QUARANTINED_BYTES for each in many.set_aside)
-    assert many.shared == {"sentAt": "2025"} and many.size < 200 * 33_000
-    # Raised, the size lets it in, with its context: it is kept as one message.
-    [aside] = sorted_by([message()], {"context": {"blob": "x" * 3_000}}, source=small).set_aside
-    kept = Kept(raw=aside.raw.decode())
+    assert all(len(each.raw) < 200 for each in many.set_aside) and many.size < 200 * 17_000
+    [cut, *_] = kept_of(many.set_aside, request_of(many), "")
+    assert cut.cut and cut.shared == {"sentAt": "2025"}
+    # Raised, the size lets it in, with its context, which is kept beside it.
+    aside = sorted_by([message()], {"context": {"blob": "x" * 3_000}}, source=small)
+    [kept] = kept_of(aside.set_aside, request_of(aside), "")
     assert json.loads(replayed(kept, "e", RECEIVED, SOURCE, None, POLICY).ordinary)["context"] == {"blob": "x" * 3_000}
 
 
