@@ -150,9 +150,15 @@ class IdentityStore:
         found = self._given.find({"$or": [{"subject": either}, {"to": either}]}).sort("_id", ASCENDING)
         return [Given(doc["_id"], doc["subject"], doc["to"]) for doc in found]
 
-    def given_of(self, people: Iterable[Person]) -> list[Given]:
-        """Of these people's own identifiers' events and of those that were given to them."""
-        return self.given([subject for each in people for subject in each.members])
+    def given_of(self, people: Collection[Person]) -> list[Given]:
+        """Events that were given to these people; and those of their own identifiers that were given to others, but for
+        devices that are shared, of which all that is theirs is told by time."""
+        to = [subject for each in people for subject in each.members]
+        own = [subject for each in people for subject in each.members if subject not in each.shared]
+        if not to:
+            return []
+        found = self._given.find({"$or": [{"to": {"$in": to}}, {"subject": {"$in": own}}]}).sort("_id", ASCENDING)
+        return [Given(doc["_id"], doc["subject"], doc["to"]) for doc in found]
 
     def shared(self, profiles: Iterable[str]) -> set[str]:
         """Devices (subjects) of these people that others use, too."""

@@ -183,7 +183,6 @@ class Folding:
         nobody's and are somebody's, which is an addition."""
         if not said.subjects:
             return NONE, []
-        over = self._store.prints(said.subjects)
         found = self._log.find(TRACKING, said.fresh)
         additions = {
             event: delta
@@ -191,19 +190,19 @@ class Folding:
             if said.is_addition(event, found[event].subject, time)
         }
         moved = said.moved | {found[event].subject for event in said.fresh & found.keys() if event not in additions}
-        handled = handled_by(STATES, self._checkpoints)
-        partitions = self._log.partitions(TRACKING)
-        upto = {each: handled.get(f"{TRACKING}:{partition_of(each, partitions)}", 0) for each in moved}
-        again = Again(
-            frozenset(moved),
-            self._folded(upto, said.placing, self._parked()),
-            {at: each for at, each in over.items() if subject_of(at) in moved},
-        )
-        return again, [
-            Given(found[event], slot(found[event].subject, said.placing.given[event]), delta)
+        added = [
+            Given(found[event], slot(found[event].subject, said.receivers[event]), delta)
             for event, delta in additions.items()
             if found[event].subject not in moved
         ]
+        if not moved:
+            return NONE, added
+        # In this order: what is written after the states were looked at is seen at the end.
+        over = self._store.prints(moved)
+        handled = handled_by(STATES, self._checkpoints)
+        partitions = self._log.partitions(TRACKING)
+        upto = {each: handled.get(f"{TRACKING}:{partition_of(each, partitions)}", 0) for each in moved}
+        return Again(frozenset(moved), self._folded(upto, said.placing(moved), self._parked()), over), added
 
     def _add_given(self, added: Sequence["Given"], gone: Collection[str], within: Transaction) -> None:
         """Adds those that were handled already; the others will find to whom they are given."""
@@ -329,31 +328,37 @@ class Whose:
         """Of which something is said."""
         self.moved: set[str] = set()
         """Those of which more is said than that events that were nobody's are somebody's."""
-        self.fresh: set[str] = set()
-        """Events that are given to somebody."""
+        self.receivers: dict[str, str] = {}
+        """Event that is given now -> to whom."""
         self._store = store
         self._owners: dict[str, str | None] = {}
         self._into: dict[str, str] = {}
-        named = {str(fact["subject"]) for event in events for fact in facts_of(event) if fact["type"] in _MARKING}
         self._since: dict[str, int | None] = {}
         self._before: dict[str, int | None] = {}
         self._given: dict[str, tuple[str, str]] = {}
-        self._look(named)
+        """Event -> (its subject, to whom), of those that are given in here."""
+        self._lost: set[str] = set()
+        """Events that were given and are not any more."""
+        self._look({str(fact["subject"]) for each in events for fact in facts_of(each) if fact["type"] in _MARKING})
         for event in events:
             if event.type in REGROUPINGS:
                 self._dissolve(event.texts("dissolved"))
             for fact in facts_of(event):
                 self._say(fact)
+        self.receivers = {event: to for event, (_, to) in self._given.items()}
         self.moved |= {each for each in self.subjects if self._since.get(each) != self._before.get(each)}
 
-    def _look(self, subjects: Collection[str]) -> None:
+    @property
+    def fresh(self) -> set[str]:
+        """Events that are given to somebody."""
+        return set(self._given)
+
+    def _look(self, subjects: set[str]) -> None:
         """Reads what was said of subjects before, of those that nothing is known of yet."""
-        placing = self._store.placing(set(subjects) - self._before.keys())
-        since = {subject: marks.since for subject, marks in placing.marks.items()}
-        self._before |= dict.fromkeys(subjects - self._before.keys()) | since
-        self._since |= {subject: at for subject, at in since.items() if subject not in self._since}
-        if placing.marks:
-            self._given = {**self._store.given_of(placing.marks), **self._given}
+        fresh = subjects - self._before.keys()
+        since = self._store.since(fresh)
+        self._before |= dict.fromkeys(fresh) | since
+        self._since |= since
 
     def _dissolve(self, profiles: Sequence[str]) -> None:
         parts = {old for old in self._into if self._whole(old) in profiles}
@@ -364,8 +369,10 @@ class Whose:
             if profile is not None and self._whole(profile) in profiles
         }
         self._owners |= dict.fromkeys(members)
-        self._look(members | {subject for subject, _ in self._store.given_around(members).values()})
-        lost = {event: subject for event, (subject, to) in self._given.items() if {subject, to} & members}
+        around = {**self._store.given_around(members), **self._given}
+        lost = {event: subject for event, (subject, to) in around.items() if {subject, to} & members}
+        self._look(members | set(lost.values()))
+        self._lost |= lost.keys()
         self._given = {event: pair for event, pair in self._given.items() if event not in lost}
         marked = {*lost.values(), *(members & self._since.keys())}
         self._since |= dict.fromkeys(members & self._since.keys())
@@ -392,7 +399,6 @@ class Whose:
         self.subjects.add(subject)
         if fact["type"] == identity.GIVEN:
             self._given[str(fact["event"])] = (subject, str(fact["to"]))
-            self.fresh.add(str(fact["event"]))
             self._since.setdefault(subject, None)
         elif fact["type"] == identity.SHARED:
             since = self._since.get(subject)
@@ -400,11 +406,11 @@ class Whose:
         else:
             self._since[subject] = None
 
-    @property
-    def placing(self) -> Placing:
+    def placing(self, subjects: Collection[str]) -> Placing:
         """Where the events of these subjects belong after all of it."""
-        marks = {subject: Marks(self._since.get(subject), 0) for subject in self.subjects}
-        return Placing(marks, {event: to for event, (_, to) in self._given.items()})
+        marks = {subject: Marks(self._since.get(subject), 0) for subject in subjects}
+        kept = {event: pair for event, pair in self._store.given_of(subjects).items() if event not in self._lost}
+        return Placing(marks, {event: to for event, (_, to) in {**kept, **self._given}.items()})
 
     def is_addition(self, event: str, subject: str, time: int) -> bool:
         """Whether an event was nobody's and is given to somebody."""

@@ -174,6 +174,12 @@ class ProfileStore:
         of_these |= {} if events is None else {"_id": {"$in": list(events)}}
         return Placing(marks, {doc["_id"]: doc["to"] for doc in self.given.find(of_these)})
 
+    def since(self, subjects: Collection[str]) -> dict[str, int | None]:
+        """Subject -> from when on (ms) its events are nobody's (None: they are its own), of those that are marked."""
+        marked = {"_id": {"$in": list(subjects)}, "turn": {"$exists": True}}
+        found: Any = self.states.find(marked, {"since": 1}) if subjects else []
+        return {doc["_id"]: _since(doc) for doc in found}
+
     def given_of(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
         """Event -> (its subject, to whom), of these subjects' events."""
         found: Any = self.given.find({"subject": {"$in": list(subjects)}}) if subjects else []

@@ -29,7 +29,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import door, importing, load
+from tests.bench import door, importing, load, storms
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -254,6 +254,7 @@ def measure_suite(only: str) -> list[Measured]:
                 "ingest.batches end_to_end raw": lambda: bench.ingest(mix),
                 "ingest.singles nameko": lambda: bench.singles(mix[BATCH_EVENTS:]),
                 "webhook": lambda: bench.latency(mix[BATCH_EVENTS + SINGLE_EVENTS :]),
+                "storm": lambda: storms.measure(bench.note, settings, bench.key, bench.quiet),
                 "rebuild": bench.rebuild,
                 "memory": bench.memory,
                 "import": bench.importing,
