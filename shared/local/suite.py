@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -229,7 +230,8 @@ def _resident(process: Path) -> float:
         text = (process / "smaps_rollup").read_text()
     except OSError:
         return 0.0
-    return int(text.partition("\nPss:")[2].split(maxsplit=1)[0] or 0) * 1024 / 1e6
+    found = re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
 def _cpu_seconds(process: Path) -> float:

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
 import pytest
 import urllib3
 
 from shared.local.processes import free_ports, is_open
-from shared.local.suite import ROOT
+from shared.local.suite import ROOT, Suite
 from tests.system.world import eventually
 
 SENDERS = 6
@@ -207,6 +208,32 @@ def test_asked_to_end_it_answers_what_has_begun_and_leaves_with_0(world, tmp_pat
         assert edge.process.wait(30) == 0
     assert len(world.logged()) == 11
     assert not list(tmp_path.glob("samla-edge-*"))
+
+
+def test_the_suite_starts_and_ends_it_as_one_and_counts_what_all_of_it_takes(world, tmp_path):
+    """Processor time and memory of the parent and its processes are the edge's; none is left."""
+    [port] = free_ports(1)
+    own = {"COLLECTOR_PORT": str(port), "COLLECTOR_PROCESSES": "3", "SAMLA_HOME": str(tmp_path / "home")}
+    suite = Suite(world.suite.environment | own | {"SAMLA_MASTER_KEY": world.settings.master_key().hex()})
+    suite.up(("edge",))
+    try:
+        leader = suite.process("edge").pid
+        processes = [
+            int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and session(path) == leader
+        ]
+        assert len(processes) == 4
+        assert suite.memory_mb()["edge"] > 80 and suite.cpu_seconds()["edge"] > 0
+    finally:
+        suite.down()
+    assert not is_open(port)
+    assert not any(is_alive(each) for each in processes)
+
+
+def session(path):
+    try:
+        return os.getsid(int(path.name))
+    except OSError:
+        return None
 
 
 CANNOT_OPEN = {
