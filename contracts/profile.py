@@ -78,7 +78,7 @@ RPCS: Final[dict[str, str]] = {
     "scan": "(after, limit) -> {profiles: {profile: facts}, after}; after is None at the end",
     "show": "(profile, as_of?, sensitive?) -> the profile's four parts, each value with its provenance, or None",
     "timeline": "(profile, limit?) -> [{time, what, details, source, party, event}], latest first",
-    "everything": "(profile) -> {states, events, sensitive}: what an export holds",
+    "everything": "(profile) -> {profile, events, corrected}: what an export holds",
     "stats": "() -> {profiles, subjects, merges}",
 }
 """RPC of the service `profile` -> its arguments and reply."""

@@ -23,15 +23,27 @@ def as_they_stand(
 ) -> Iterator[list[Said]]:
     """Pages of a subject's events, up to a position, each as its last correction says and where that one stands.
     Events and corrections with the ids of `without` are left out."""
-    last: dict[str, int] = {}
+    last = _last(log, subject, upto, without)
+    for page in _pages(log, subject, upto, without):
+        yield [(event, identity) for event, identity in page if last.get(identity) == event.position]
+
+
+def as_they_were(log: EventLog, subject: str) -> Iterator[list[Said]]:
+    """Pages of what corrections stand in place of, and still is in the log."""
+    last = _last(log, subject, None, ())
+    for page in _pages(log, subject, None, ()):
+        yield [(event, identity) for event, identity in page if last.get(identity, event.position) != event.position]
+
+
+def _last(log: EventLog, subject: str, upto: int | None, without: Collection[str]) -> dict[str, int]:
     """Event -> where its body stands."""
+    last: dict[str, int] = {}
     for page in _pages(log, subject, upto, without):
         for event, identity in page:
             # A correction of what is left out corrects nothing.
             if event.type != CORRECTED or identity in last:
                 last[identity] = event.position
-    for page in _pages(log, subject, upto, without):
-        yield [(event, identity) for event, identity in page if last.get(identity) == event.position]
+    return last
 
 
 def _pages(log: EventLog, subject: str, upto: int | None, without: Collection[str]) -> Iterator[list[Said]]:

@@ -1,10 +1,10 @@
 """Profiles, read: facts for machines, a card for people, a timeline, and everything for an export."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from contracts.profile import Facts, Known
-from services.profile.correcting import as_they_stand
+from services.profile.correcting import Said, as_they_stand, as_they_were
 from services.profile.domain.placing import subject_of
 from services.profile.domain.state import empty, merge, merged, state_of
 from services.profile.domain.view import latest, line_of, view_of, with_ids
@@ -12,6 +12,8 @@ from services.profile.store import CLASSES, ProfileStore, Subject
 from shared.eventlog import Event, EventLog
 from shared.eventlog.sealed import Body, is_sensitive, open_events
 from shared.keyring import ORDINARY, SENSITIVE, Keyring
+
+ReadEvents = Callable[[EventLog, str], Iterator[list[Said]]]
 
 
 class Reading:
@@ -81,7 +83,7 @@ class Reading:
         return latest((line_of(body, identity) for _, identity, body in self._bodies(self._subjects(profile))), limit)
 
     def everything(self, profile: str) -> dict[str, Any]:
-        """What an export holds: the profile, and every event as it stands in the log."""
+        """What an export holds: the profile, every event as it stands, and what was corrected of them."""
         subjects = self._subjects(profile)
         return {
             "profile": self.show(profile, None, sensitive=True),
@@ -90,22 +92,32 @@ class Reading:
                 for cls in CLASSES
                 for event, identity, body in self._bodies(subjects, cls)
             ],
+            "corrected": [
+                {"id": identity, "received": event.time, "class": cls, **body}
+                for cls in CLASSES
+                for event, identity, body in self._bodies(subjects, cls, as_they_were)
+            ],
         }
 
     def _subjects(self, profile: str) -> list[Subject]:
         at = self._store.merged_into([profile]).get(profile, profile)
         return self._store.of_profiles([at]).get(at, [])
 
-    def _bodies(self, subjects: Sequence[Subject], cls: str = ORDINARY) -> Iterator[tuple[Event, str, Body]]:
+    def _bodies(
+        self, subjects: Sequence[Subject], cls: str = ORDINARY, reading: ReadEvents = as_they_stand
+    ) -> Iterator[tuple[Event, str, Body]]:
         """Every event of the slots that has not been erased, as it stands corrected: (the event that holds the body,
         the id of the event that the body is of, the body)."""
         slots = {each.id for each in subjects}
         for subject in dict.fromkeys(subject_of(each) for each in slots):
             placing = self._store.placing([subject])
-            for page in as_they_stand(self._log, subject):
+            for page in reading(self._log, subject):
                 bodies = open_events(self._keyring, [event for event, _ in page], cls)
                 for (event, identity), body in zip(page, bodies, strict=True):
-                    if body is not None and placing.slot_of(subject, identity, body["time"]) in slots:
+                    if body is None:
+                        continue
+                    time: Any = body["time"]
+                    if placing.slot_of(subject, identity, time) in slots:
                         yield event, identity, body
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from contracts.profile import CHANGED
 from contracts.streams import IDENTITY, PROFILE, TRACKING
+from contracts.tracking import CORRECTED
 from services.profile.domain.state import merged, state_of
 from services.profile.folding import STATES, Folding
 from services.profile.reading import Reading
@@ -136,3 +137,25 @@ def test_an_identifier_that_is_somebody_elses_is_not_shown_as_ones_own(world):
     world.consume(TRACKING)
     world.consume(IDENTITY)
     assert set(world.reading.facts([person("ada")])[person("ada")]["facts"]["ids"]) == {"user"}
+
+
+def test_an_export_holds_what_was_corrected_too(world):
+    """It still is in the log, so it is the person's to see."""
+    subject, _ = world.happens("ada", 1)
+    world.decides("identity.created.v1", profile=person("ada"), subject=subject, kind="user")
+    corrected = derive_id("correction")
+    body = {
+        "type": "track", "time": 60_000, "party": "first", "source_name": "s",
+        "identifiers": [["user", "ada"]], "event": "Mended", "properties": {}, "traits": {},
+    }  # fmt: skip
+    [sealed] = world.keyring.seal([Sealing(subject, ORDINARY, corrected, orjson.dumps(body))])
+    new = NewEvent(
+        id=corrected, type=CORRECTED, source="s", subject=subject, time=2,
+        data={"corrects": derive_id("ada", 1), "cleaning": 1, "number": 1}, sealed={ORDINARY: sealed},
+    )  # fmt: skip
+    world.log.append(TRACKING, [new])
+    world.consume(TRACKING)
+    world.consume(IDENTITY)
+    held = world.reading.everything(person("ada"))
+    assert [each["event"] for each in held["events"]] == ["Mended"]
+    assert [(each["id"], each["event"]) for each in held["corrected"]] == [(derive_id("ada", 1), "E")]
