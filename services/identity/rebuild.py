@@ -51,6 +51,8 @@ class IdentityProjection:
 
 def _fold(store: IdentityStore, page: list[Event], tools: Tools) -> None:
     profiles, subjects = involved((event.type, event.data) for event in page)
+    # First: it also tells whether anything was split by then.
+    store.version()
     graph = store.load(subjects, profiles)
     for event in page:
         graph.evolve(event.type, event.data, event.time)

@@ -48,6 +48,8 @@ class IdentityStore:
         self._rules = db[f"rules{end}"]
         self._guard = db[f"guard{end}"]
         self._compiled: dict[int, Rules] = {0: SHIPPED}
+        self._has_split = True
+        """Whether anything was ever split: mostly nothing was, and nothing has to be looked up."""
 
     def setup(self) -> None:
         """Makes collections and indexes."""
@@ -72,6 +74,7 @@ class IdentityStore:
         """(of the graph, of the rules). The first moves on with every change: what was decided on an older one is
         void."""
         found = self._guard.find_one({"_id": "graph"}) or {}
+        self._has_split = bool(found.get("split"))
         return int(found.get("version", 0)), int(found.get("rules", 0))
 
     def rules(self, version: int) -> Rules:
@@ -127,7 +130,7 @@ class IdentityStore:
 
     def _sides(self, subjects: Collection[str]) -> dict[str, dict[str, int]]:
         """Subject -> the splits that it was a part of, and on which side."""
-        if not subjects:
+        if not subjects or not self._has_split:
             return {}
         found = self._apart.find({"_id": {"$in": list(subjects)}})
         return {doc["_id"]: {split: int(side) for split, side in doc["sides"].items()} for doc in found}
@@ -200,6 +203,7 @@ class IdentityStore:
         ]
         if steps:
             self._apart.bulk_write(steps, ordered=False, session=within.session)
+            self._guard.update_one({"_id": "graph"}, {"$set": {"split": True}}, session=within.session)
 
     def _save_given(self, graph: Graph, within: Transaction) -> None:
         if graph.ungiven:
@@ -253,9 +257,10 @@ class IdentityStore:
         """Puts another graph in this one's place."""
         version, _ = self.version()
         _, rules = other.version()
+        split = other._has_split
         for mine, theirs in zip(self._collections(), other._collections(), strict=True):
             theirs.rename(mine.name, dropTarget=True)
-        self._guard.update_one({"_id": "graph"}, {"$set": {"version": version + 1, "rules": rules}})
+        self._guard.update_one({"_id": "graph"}, {"$set": {"version": version + 1, "rules": rules, "split": split}})
         other.drop()
 
 

@@ -57,14 +57,15 @@ class Folding:
     def fold(self, events: Sequence[Event]) -> Finish | None:
         """Folds tracking events into the states of their subjects. Where that is no addition, of corrections that is,
         of a parked event that is handled again, and of states by an older fold, the subject is folded again."""
-        placing = self._store.placing({event.subject for event in events}, [event.id for event in events])
+        subjects = {event.subject for event in events}
+        placing, older = self._store.look(subjects, [event.id for event in events])
         corrections = [event for event in events if event.type == CORRECTED]
         deltas = deltas_of(self._keyring, [said_by(event) for event in events if event.type != CORRECTED], placing)
         # One that cannot be read is parked for its own sake, not the next one of its subject for this one's.
         deltas_of(self._keyring, [said_by(event) for event in corrections])
         concerned = {*map(subject_of, deltas), *placing.marks, *(event.subject for event in corrections)}
         reached = {event.subject: event for event in events if event.subject in concerned}
-        stale = set(reached) if self._is_retry(events) else self._store.outdated(reached)
+        stale = set(reached) if self._is_retry(events) else older & reached.keys()
         again = self._again({subject: reached[subject] for subject in {e.subject for e in corrections} | stale})
 
         def finish(within: Transaction) -> list[Output]:

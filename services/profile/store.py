@@ -125,13 +125,6 @@ class ProfileStore:
             if "s" in doc or "turn" in doc
         }
 
-    def outdated(self, subjects: Collection[str]) -> set[str]:
-        """Those of the subjects whose states an older fold has made."""
-        these, older = {"$in": list(subjects)}, {"$exists": True, "$ne": FOLD_VERSION}
-        chosen = {"$or": [{"_id": these, "v": older}, {"of": these, "v": older}]}
-        found: Any = self.states.find(chosen, {"_id": 1}, batch_size=10_000) if subjects else []
-        return {subject_of(doc["_id"]) for doc in found}
-
     def save(self, states: Mapping[str, States], within: Transaction | None = None, whole: bool = False) -> None:
         """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go."""
         slots = [(subject, cls) for subject, each in states.items() for cls in each]
@@ -163,13 +156,24 @@ class ProfileStore:
 
     # What is not its subject's
 
+    def look(self, subjects: Collection[str], events: Collection[str]) -> tuple[Placing, set[str]]:
+        """Where these events of these subjects belong, and those of the subjects whose states an older fold has made."""
+        these, older = {"$in": list(subjects)}, {"$exists": True, "$ne": FOLD_VERSION}
+        marked = {"_id": these, "turn": {"$exists": True}}
+        chosen = {"$or": [marked, {"_id": these, "v": older}, {"of": these, "v": older}]}
+        found = list(self.states.find(chosen, {"since": 1, "turn": 1, "v": 1}, batch_size=10_000)) if subjects else []
+        placing = self._placing([doc for doc in found if doc["_id"] in subjects and "turn" in doc], events)
+        return placing, {subject_of(doc["_id"]) for doc in found if doc.get("v", FOLD_VERSION) != FOLD_VERSION}
+
     def placing(self, subjects: Collection[str], events: Collection[str] | None = None) -> Placing:
         """Where these events (all where none are named) of these subjects belong."""
         marked = {"_id": {"$in": list(subjects)}, "turn": {"$exists": True}}
-        found: Any = self.states.find(marked, {"since": 1, "turn": 1}) if subjects else []
-        marks = {doc["_id"]: Marks(_since(doc), int(doc["turn"])) for doc in found}
-        if not marks:
+        return self._placing(list(self.states.find(marked, {"since": 1, "turn": 1})) if subjects else [], events)
+
+    def _placing(self, marked: Sequence[Mapping[str, Any]], events: Collection[str] | None) -> Placing:
+        if not marked:
             return PLAIN
+        marks = {doc["_id"]: Marks(_since(doc), int(doc["turn"])) for doc in marked}
         of_these: dict[str, Any] = {"subject": {"$in": list(marks)}}
         of_these |= {} if events is None else {"_id": {"$in": list(events)}}
         return Placing(marks, {doc["_id"]: doc["to"] for doc in self.given.find(of_these)})

@@ -1,8 +1,11 @@
 """Which identifiers an event carries: normalized, junk set aside, in order of priority."""
 
+import unicodedata
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
+
+from email_validator import EmailNotValidError, validate_email
 
 from contracts.identity import NOBODY, NOBODYS_EMAILS
 from shared.values import e164
@@ -90,11 +93,19 @@ def _add_external(found: list[Identifier], aside: list[list[str]], external: obj
 
 
 def normalized_email(text: str) -> str | None:
-    """Lower case, trimmed; None where it is not local@domain."""
+    """Lower case, trimmed, an international domain in its one form; None where it is not local@domain."""
+    text = text if text.isascii() else _international(text)
     local, at, domain = text.lower().rpartition("@")
     if not (at and local and domain) or any(c.isspace() for c in text):
         return None
     return f"{local}@{domain}"
+
+
+def _international(text: str) -> str:
+    try:
+        return validate_email(text, check_deliverability=False).normalized
+    except EmailNotValidError:
+        return unicodedata.normalize("NFC", text)
 
 
 def normalized_phone(text: str, region: str | None = None) -> str | None:
