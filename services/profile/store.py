@@ -157,7 +157,7 @@ class ProfileStore:
     # What is not its subject's
 
     def look(self, subjects: Collection[str], events: Collection[str]) -> tuple[Placing, set[str]]:
-        """Where these events of these subjects belong, and those of the subjects whose states an older fold has made."""
+        """Where these events of these subjects belong; and which of the subjects have states by an older fold."""
         these, older = {"$in": list(subjects)}, {"$exists": True, "$ne": FOLD_VERSION}
         marked = {"_id": these, "turn": {"$exists": True}}
         chosen = {"$or": [marked, {"_id": these, "v": older}, {"of": these, "v": older}]}

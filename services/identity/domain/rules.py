@@ -2,18 +2,20 @@
 
     {"kinds": {"user": {"priority": 1, "unique": true},
                "anonymous": {"priority": 50, "device": true, "limit": 100, "window": {"limit": 5, "days": 30}},
-               "loyalty": {"priority": 3, "limit": 2, "clean": ["trim", "upper"], "patterns": ["^TEST"]}},
+               "loyalty": {"priority": 3, "limit": 2, "clean": ["trim", "upper"], "patterns": ["TEST*"]}},
      "others": {"priority": 40, "limit": 5},
      "second_party_merges": false}
 
 `unique`: two people with differing values are never one. `device`: it is somebody's only until somebody else is known
 on it. `limit`: so many one person may have, ever; `window`: and in so many days. `blocked` and `patterns`: values
-that are nobody's (compared in lower case; patterns anywhere in the value). `clean`: steps of shared.values. What is
-left out of a kind is as in the rules that are shipped; kinds that are not named are as `others`.
+that are nobody's, in any case of letters; patterns with `*` and `?`. `nobody`: by what they are made of (`zeros`,
+`one_digit`). `clean`: steps of shared.values. What is left out of a kind is as in the rules that are shipped; kinds that
+are not named are as `others`.
 """
 
 import re
 from collections.abc import Mapping
+from fnmatch import translate
 from functools import cached_property
 from typing import Any, Final
 
@@ -26,9 +28,14 @@ from shared.values import Clean, compiled
 WRITTEN: Final = "written"
 """The kind of an identifier as it was written, where the rules compare it in another form: its events lie under it."""
 LONGEST_PATTERN: Final = 200
+MOST_PATTERNS: Final = 100
 MOST_BLOCKED: Final = 10_000
 MOST_KINDS: Final = 500
 LONGEST_VALUE: Final = 512
+
+
+NOBODYS: Final = {"zeros": re.compile(r"[0\-\s]*\Z"), "one_digit": re.compile(r"\D*(\d)(?:\D|\1)*\Z")}
+"""What a value that is nobody's is made of."""
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +57,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     window: Window | None = None
     blocked: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+    nobody: tuple[str, ...] = ()
+    """Names in NOBODYS."""
     clean: Any = None
     """Steps of shared.values; None: the value as it is."""
 
@@ -61,7 +70,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     def value(self, written: str) -> str | None:
         """The value as it is compared; None where it is nobody's."""
         found = self._cleaned(written)
-        if found is None or found.lower() in self._blocked or any(each.search(found) for each in self._patterns):
+        if found is None or found.lower() in self._blocked or any(each.match(found) for each in self._patterns):
             return None
         return found
 
@@ -85,7 +94,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(re.compile(each) for each in self.patterns)
+        # Not regular expressions: one that somebody has thought of could take for ever on one value.
+        globs = (re.compile(translate(each), re.IGNORECASE) for each in self.patterns)
+        return (*globs, *(NOBODYS[each] for each in self.nobody))
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,14 +118,12 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return row
 
 
-_ZEROS: Final = r"^[0\-\s]*$"
-_ONE_DIGIT: Final = r"^\+?\D*(\d)(?:\D*\1)*\D*$"
 _DEVICES: Final = ("device", "device_id", "idfa", "idfv", "gaid", "aaid", "android_id")
 _DEVICE: Final[dict[str, Any]] = {"device": True, "limit": 100}
 
 
 def _rule(**given: Any) -> Rule:
-    return Rule(**{"blocked": NOBODY, "patterns": (_ZEROS,), **given})
+    return Rule(**{"blocked": NOBODY, "nobody": ("zeros",), **given})
 
 
 SHIPPED: Final = Rules(
@@ -123,7 +132,7 @@ SHIPPED: Final = Rules(
         WRITTEN: Rule(priority=99, limit=1_000),
         "crm": _rule(priority=2, unique=True),
         "email": _rule(priority=10, clean=["trim", "lower"], blocked=(*NOBODY, *NOBODYS_EMAILS)),
-        "phone": _rule(priority=20, patterns=(_ZEROS, _ONE_DIGIT)),
+        "phone": _rule(priority=20, nobody=("zeros", "one_digit")),
         "anonymous": _rule(priority=60, **_DEVICE),
         **{kind: _rule(priority=61, **_DEVICE) for kind in _DEVICES},
     },
@@ -174,19 +183,12 @@ def _check(name: str, rule: Rule) -> None:
         raise SamlaError(f"{name}: limits and days are 1 or more")
     if len(rule.blocked) > MOST_BLOCKED:
         raise SamlaError(f"{name}: {MOST_BLOCKED} values may be blocked")
-    for pattern in rule.patterns:
-        _check_pattern(name, pattern)
+    if len(rule.patterns) > MOST_PATTERNS or any(len(each) > LONGEST_PATTERN for each in rule.patterns):
+        raise SamlaError(f"{name}: {MOST_PATTERNS} patterns of {LONGEST_PATTERN} characters at most")
+    if unknown := [each for each in rule.nobody if each not in NOBODYS]:
+        raise SamlaError(f"{name}: nobody is made of {', '.join(NOBODYS)}; there is no {unknown[0][:40]}")
     if rule.clean is not None:
         try:
             compiled(rule.clean)
         except SamlaError as error:
             raise SamlaError(f"{name}: {error}") from error
-
-
-def _check_pattern(name: str, pattern: str) -> None:
-    try:
-        if len(pattern) > LONGEST_PATTERN:
-            raise re.error("too long")
-        re.compile(pattern)
-    except re.error as error:
-        raise SamlaError(f"{name}: {pattern[:40]} is no pattern of {LONGEST_PATTERN} characters at most") from error

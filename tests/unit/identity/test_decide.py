@@ -1,5 +1,7 @@
 """Who is one person: the rules, on cases that have hurt others, and as laws."""
 
+import time
+
 import pytest
 
 from services.identity.domain.decide import DAY_MS
@@ -173,8 +175,9 @@ def test_alias_loops_end():
 
 def test_values_and_patterns_that_are_blocked_are_nobodys():
     """In any case of letters; all zeros, and telephone numbers of one digit, too."""
-    rules = rules_of(1, {"kinds": {"user": {"blocked": ["Demo"], "patterns": ["^qa-"]}}})
+    rules = rules_of(1, {"kinds": {"user": {"blocked": ["Demo"], "patterns": ["qa-*"]}}})
     assert [rules.of("user").value(each) for each in ("demo", "DEMO", "qa-7", "aq-7")] == [None, None, None, "aq-7"]
+    assert rules.of("user").value("0000") is None
     assert [SHIPPED.of("phone").value(each) for each in ("+111 11 11", "0000", "+46701234567")] == [
         None, None, "+46701234567",
     ]  # fmt: skip
@@ -197,13 +200,23 @@ def test_a_suppliers_identifiers_never_merge_and_a_partners_only_where_the_rules
 
 @pytest.mark.parametrize(
     "document",
-    [[], {"kinds": []}, {"kinds": {"user": {"priority": "first"}}}, {"others": {"limit": 0}}, {"kind": {}},
-     {"kinds": {"user": {"uniqe": True}}}, {"kinds": {"x": {"patterns": ["("]}}},
-     {"kinds": {"x": {"clean": ["nosuch"]}}},
-     {"kinds": {"x": {"window": {"limit": 1}}}}],
+    [
+        [], {"kinds": []}, {"kinds": {"user": {"priority": "first"}}}, {"others": {"limit": 0}}, {"kind": {}},
+        {"kinds": {"user": {"uniqe": True}}}, {"kinds": {"x": {"nobody": ["stars"]}}},
+        {"kinds": {"x": {"patterns": ["*" * 300]}}}, {"kinds": {"x": {"clean": ["nosuch"]}}},
+        {"kinds": {"x": {"window": {"limit": 1}}}},
+    ],
 )  # fmt: skip
 def test_wrong_rules_are_refused(document):
     """With a word of what is wrong."""
     with pytest.raises(SamlaError) as refused:
         rules_of(1, document)
     assert str(refused.value)
+
+
+def test_no_pattern_takes_long_on_any_value():
+    """What would take a regular expression for ever is a matter of its length."""
+    rules = rules_of(1, {"kinds": {"user": {"patterns": ["*a" * 99 + "b"] * 100}}})
+    started = time.process_time()
+    assert rules.of("user").value("a" * 512) == "a" * 512
+    assert time.process_time() - started < 5
