@@ -5,7 +5,7 @@ An identifier's random subject stands for it; the identifiers themselves are not
 
 from typing import Final
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from contracts.envelope import ID
 
@@ -68,6 +68,9 @@ class Merged(Decided):
     profile = _id("the profile that is a part of it from now on")
     subject = fields.String(validate=ID, metadata={"description": "the identifier that showed it"})
     kind = fields.String(metadata={"description": "its kind"})
+    reason = fields.String(metadata={"description": "accepted, threshold; left out: by identifiers"})
+    candidate = fields.String(validate=ID, metadata={"description": "the look-alikes that were accepted"})
+    probability = fields.Float(metadata={"description": "theirs"})
 
 
 class SetAside(Decided):
@@ -212,6 +215,38 @@ EVENTS: Final[dict[str, type[Schema]]] = {
 }
 """Event type -> schema of its data."""
 
+
+class FieldOf(Schema):
+    """What a field says of two people; not what is in it."""
+
+    field = fields.String(required=True)
+    how = fields.String(required=True, metadata={"description": "same, alike, similar, different ..."})
+    weight = fields.Float(required=True, metadata={"description": "log2 of odds"})
+
+
+class CandidateRow(Schema):
+    """Two profiles that look like one person."""
+
+    candidate = fields.String(required=True, validate=ID)
+    profiles = fields.List(fields.String(validate=ID), required=True)
+    probability = fields.Float(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(("proposed", "accepted", "refused")))
+    sources = fields.List(fields.String(), required=True)
+    found = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+    decided = fields.Integer(required=True, allow_none=True, strict=True)
+    against = fields.List(fields.Nested(FieldOf), required=True)
+    # `for` is a word of Python's.
+    locals()["for"] = fields.List(fields.Nested(FieldOf), required=True)
+
+
+class LikenessRow(Schema):
+    """What was set for a source's look-alikes."""
+
+    source = fields.String(required=True, metadata={"description": "its name, as profiles show it"})
+    threshold = fields.Float(required=True, allow_none=True, metadata={"description": "None: never by itself"})
+    repeats = fields.Boolean(required=True, metadata={"description": "whether it holds a person more than once"})
+
+
 RPCS: Final[dict[str, str]] = {
     "resolve": "([[kind, value], ...]) -> profile id of the first that is known and nobody else's, or None",
     "members": "(profile, passed?) -> {profile, subjects, profiles, shared: {subject: since ms}, given and elsewhere: "
@@ -221,6 +256,12 @@ RPCS: Final[dict[str, str]] = {
     "split": "([kind, value]?, merge?) -> {decision, was, profiles}: takes an identifier or a merge back",
     "rules": "() -> {rules, changes}",
     "change_rules": "(rules) -> the rules in full, in force from now on",
+    "candidates": "(status?, limit?) -> [CandidateRow], the likeliest first",
+    "propose": "([{profiles, probability, sources, for, against}]) -> {proposed, decided_before, merged}",
+    "accept_candidate": "(candidate) -> CandidateRow; the two are merged",
+    "refuse_candidate": "(candidate) -> CandidateRow; not proposed again",
+    "likeness_sources": "() -> [LikenessRow]",
+    "set_likeness": "(source, threshold?, repeats?) -> LikenessRow",
     "stats": "() -> {people, identifiers, merges, set_aside}",
 }
 """RPC of the service `identity` -> its arguments and reply. `passed` and `causes`: `stream:partition` -> position."""
