@@ -16,6 +16,7 @@ SET_ASIDE: Final = "identity.set_aside.v1"
 SHARED: Final = "identity.shared.v1"
 UNSHARED: Final = "identity.unshared.v1"
 GIVEN: Final = "identity.given.v1"
+REFUSED: Final = "identity.refused.v1"
 SPLIT: Final = "identity.split.v1"
 REGROUPED: Final = "identity.regrouped.v1"
 RULES_CHANGED: Final = "identity.rules_changed.v1"
@@ -46,6 +47,7 @@ class Decided(Schema):
     """By what something was decided."""
 
     event = fields.String(validate=ID, metadata={"description": "the tracking event that showed it"})
+    candidate = fields.String(validate=ID, metadata={"description": "the look-alikes of whom it was said"})
     rules = fields.Integer(strict=True, metadata={"description": "version of the rules; 0: those that are shipped"})
 
 
@@ -69,8 +71,8 @@ class Merged(Decided):
     subject = fields.String(validate=ID, metadata={"description": "the identifier that showed it"})
     kind = fields.String(metadata={"description": "its kind"})
     reason = fields.String(metadata={"description": "accepted, threshold; left out: by identifiers"})
-    candidate = fields.String(validate=ID, metadata={"description": "the look-alikes that were accepted"})
-    probability = fields.Float(metadata={"description": "theirs"})
+    probability = fields.Float(metadata={"description": "of look-alikes: that they are one person"})
+    subjects = fields.List(fields.String(validate=ID), metadata={"description": "of look-alikes: one of each"})
 
 
 class SetAside(Decided):
@@ -107,6 +109,17 @@ class Given(Decided):
     profile = _id("the person; also the envelope's subject")
     subject = _id("the event's own subject")
     to = _id("the subject of the person's that the event named")
+
+
+class Refused(Schema):
+    """Two who look alike are two, somebody says: they are not proposed again."""
+
+    candidate = _id("the look-alikes; also the envelope's subject")
+    profiles = fields.List(fields.String(validate=ID), required=True, metadata={"description": "the two, as of then"})
+    subjects = fields.List(
+        fields.String(validate=ID), required=True, metadata={"description": "one of each, whoever's they become"}
+    )
+    probability = fields.Float(required=True, metadata={"description": "that they are one person"})
 
 
 class Regrouped(Schema):
@@ -187,6 +200,8 @@ class Link(Schema):
     since = fields.Integer()
     rules = fields.Integer(metadata={"description": "the version by which it was decided"})
     event = fields.String(metadata={"description": "the tracking event that showed it"})
+    candidate = fields.String(metadata={"description": "the look-alikes of whom it was said"})
+    probability = fields.Float(metadata={"description": "of look-alikes: that they are one person"})
     source = fields.String(allow_none=True)
     received = fields.Integer(allow_none=True, metadata={"unit": "ms since 1970 UTC"})
 
@@ -208,6 +223,7 @@ EVENTS: Final[dict[str, type[Schema]]] = {
     SHARED: Shared,
     UNSHARED: Unshared,
     GIVEN: Given,
+    REFUSED: Refused,
     SPLIT: Split,
     REGROUPED: Regrouped,
     RULES_CHANGED: RulesChanged,
@@ -234,6 +250,9 @@ class CandidateRow(Schema):
     sources = fields.List(fields.String(), required=True)
     found = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
     decided = fields.Integer(required=True, allow_none=True, strict=True)
+    obstacle = fields.String(
+        required=True, allow_none=True, metadata={"description": "why identity's rules do not let them be one person"}
+    )
     against = fields.List(fields.Nested(FieldOf), required=True)
     # `for` is a word of Python's.
     locals()["for"] = fields.List(fields.Nested(FieldOf), required=True)
