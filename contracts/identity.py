@@ -127,6 +127,7 @@ class Regrouped(Schema):
     decided about the dissolved people. It is one step: nobody ever sees them taken apart and not yet put together."""
 
     decision = _id("what this is a part of; a split's own id")
+    regrouping = fields.String(validate=ID, metadata={"description": "this event's id; left out: the decision's"})
     dissolved = fields.List(fields.String(validate=ID), required=True, metadata={"description": "profiles"})
     facts = fields.List(
         fields.Dict(),

@@ -9,6 +9,7 @@ from contracts.streams import PRIVACY, TRACKING
 from services.identity.domain.graph import Person
 from services.identity.explaining import Explaining
 from services.identity.likeness.desk import Desk
+from services.identity.likeness.store import PROPOSED, CandidateStore
 from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
 from services.identity.store import Change, Given, IdentityStore
@@ -39,7 +40,9 @@ class Parts:
             runtime.checkpoints,
             runtime.clock.now_ms,
         )
-        self.desk = Desk(runtime, self.graph)
+        candidates = CandidateStore(runtime.db)
+        candidates.setup()
+        self.desk = Desk(self.graph, candidates, runtime.log, runtime.keyring, runtime.transactor, runtime.clock.now_ms)
 
 
 class IdentityService(Service):
@@ -99,7 +102,7 @@ class IdentityService(Service):
     # Look-alikes: found by a job of its own, decided here.
 
     @rpc(expected_exceptions=SamlaError)
-    def candidates(self, status: str = "", limit: int = 100) -> list[dict[str, Any]]:
+    def candidates(self, status: str = PROPOSED, limit: int = 100) -> list[dict[str, Any]]:
         """Pairs that look like one person, the likeliest first."""
         return self.store.desk.rows(status, limit)
 

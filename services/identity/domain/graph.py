@@ -239,7 +239,8 @@ class Graph:
             self.evolve(each["type"], each, each["time"])
         founded = {each["profile"] for each in data["facts"] if each["type"] == CREATED}
         for profile in sorted(founded & self.people.keys()):
-            self._put(msgspec.structs.replace(self.people[profile], regrouped=data["decision"]))
+            event = data.get("regrouping", data["decision"])
+            self._put(msgspec.structs.replace(self.people[profile], regrouped=event))
 
     def dissolve(self, profiles: Iterable[str]) -> None:
         """These people are nobody any more, and their identifiers are nobody's."""

@@ -1,36 +1,89 @@
-"""Where look-alikes are proposed, accepted and refused. What is accepted is a fact of identity's like any other."""
+"""Where look-alikes are proposed, accepted and refused: both are facts of identity's, in its stream.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+Accepted by a person or by a source's threshold, two become one as by an event that names both, and under the same
+rules: what those do not let be one person stays two, whoever says otherwise.
+"""
 
-from contracts.identity import MERGED
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
 from contracts.streams import IDENTITY
-from services.identity.domain.graph import Fact, Graph, Person
+from services.identity.domain.graph import Fact, Graph, Person, Verdict
+from services.identity.domain.rules import Rules
+from services.identity.domain.uniting import BY_PERSON, BY_THRESHOLD, Alike, hindrance, known_by, refusal, unite
+from services.identity.history import said_by
 from services.identity.likeness.store import ACCEPTED, PROPOSED, REFUSED, STATUSES, CandidateStore, Row
+from services.identity.resolver import SERVICE
 from services.identity.store import IdentityStore
 from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
-from shared.eventlog import NewEvent, derive_id
-from shared.runtime import Runtime
-from shared.transaction import Transaction
+from shared.eventlog import EventLog, NewEvent, derive_id
+from shared.keyring import Keyring
+from shared.transaction import Transaction, Transactor
 
-SERVICE: Final = "identity"
 MOST_PAIRS: Final = 1_000
 MOST_ROWS: Final = 1_000
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 20
 LEAST_THRESHOLD: Final = 0.9
 """A threshold below that would merge people for being of one family name."""
-BY_PERSON: Final = "accepted"
-BY_THRESHOLD: Final = "threshold"
+
+
+class Saying(NamedTuple):
+    """What is about to be said of two, and the ground that it is said on."""
+
+    version: int
+    """Of the graph: if it has moved on, all is looked at again."""
+    rules: Rules
+    alike: Alike
+    people: tuple[Person, Person]
+    graph: Graph
+
+
+class Pairs:
+    """Pairs of profiles: who they are by now, and what was said of them."""
+
+    def __init__(self, graph: IdentityStore, pairs: Sequence[Mapping[str, Any]]) -> None:
+        self._people = graph.people_by_id({each for pair in pairs for each in pair["profiles"]})
+        members = {subject for person in self._people.values() for subject in person.members}
+        self._said: dict[str, list[Verdict]] = {}
+        for verdict in graph.verdicts(members).values():
+            for subject in verdict.subjects:
+                self._said.setdefault(subject, []).append(verdict)
+
+    def known(self, pair: Mapping[str, Any]) -> bool:
+        """Whether both are somebody still."""
+        return self._people.keys() >= set(pair["profiles"])
+
+    def two(self, pair: Mapping[str, Any]) -> tuple[Person, Person] | None:
+        """Who they are; None where they are nobody, or one."""
+        if not self.known(pair):
+            return None
+        mine, theirs = (self._people[each] for each in pair["profiles"])
+        return None if mine.id == theirs.id else (mine, theirs)
+
+    def said(self, mine: Person, theirs: Person) -> bool:
+        """Whether something was said of these two, by an identifier of each. Who was accepted and is two again was
+        split: that is a refusal too."""
+        return any(each.is_of(mine, theirs) for subject in mine.members for each in self._said.get(subject, ()))
 
 
 class Desk:
     """See the module's text."""
 
-    def __init__(self, runtime: Runtime, graph: IdentityStore) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        graph: IdentityStore,
+        candidates: CandidateStore,
+        log: EventLog,
+        keyring: Keyring,
+        transactor: Transactor,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._graph = graph
-        self._store = CandidateStore(runtime.db)
-        self._store.setup()
+        self._store = candidates
+        self._log = log
+        self._keyring = keyring
+        self._transactor = transactor
+        self._now_ms = now_ms
 
     # Sources
 
@@ -40,7 +93,7 @@ class Desk:
 
     def set_source(self, source: str, threshold: float | None, repeats: bool) -> Row:
         """From which probability on a source's people are merged by themselves (None: never), and whether it holds a
-        person more than once."""
+        person more than once. Raises SamlaError."""
         if threshold is not None and not LEAST_THRESHOLD <= threshold <= 1:
             raise SamlaError(f"a threshold is between {LEAST_THRESHOLD} and 1")
         row = {"source": source, "threshold": threshold, "repeats": repeats}
@@ -50,141 +103,177 @@ class Desk:
     # Pairs
 
     def rows(self, status: str, limit: int) -> list[Row]:
-        """Pairs of a status, the likeliest first; those of erased people are forgotten."""
-        if status and status not in STATUSES:
+        """Pairs of a status, the likeliest first. Raises SamlaError where there is no such status."""
+        limit = max(1, min(limit, MOST_ROWS))
+        if status == PROPOSED:
+            return self._proposed(limit)
+        if status not in STATUSES:
             raise SamlaError(f"there is no status {status}: {', '.join(STATUSES)}")
-        found = self._store.rows(status, max(1, min(limit, MOST_ROWS)))
-        people = self._graph.people_by_id({each for row in found for each in row["profiles"]})
-        gone = [row["candidate"] for row in found if not people.keys() >= set(row["profiles"])]
-        self._store.drop(gone)
-        living = [row for row in found if row["candidate"] not in gone]
-        # Who has become one by identifiers meanwhile is no question any more.
-        return [row for row in living if row["status"] != PROPOSED or _two(row, people)]
+        said = self._graph.likeliest(status == ACCEPTED, limit)
+        found = self._store.found(said)
+        return [
+            {
+                **_UNKNOWN,
+                **found.get(name, {}),
+                "candidate": name,
+                "profiles": list(each.profiles),
+                "probability": each.probability,
+                "status": status,
+                "decided": each.time,
+            }
+            for name, each in said.items()
+        ]
 
-    def propose(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-        """Takes in what a run of the job found. Pairs that somebody has decided about are not proposed again."""
-        people = self._graph.people_by_id({each for pair in pairs[:MOST_PAIRS] for each in pair["profiles"]})
+    def _proposed(self, limit: int) -> list[Row]:
+        """With what is in the way of their being one. Pairs of people who are no more, or are one by now, or of whom
+        something was said under another pair's name, are forgotten."""
+        while True:
+            found = self._store.open(limit)
+            pairs = Pairs(self._graph, found)
+            two = {row["candidate"]: people for row in found if (people := pairs.two(row)) and not pairs.said(*people)}
+            if len(two) == len(found):
+                return [self._with_obstacle(row, two[row["candidate"]]) for row in found]
+            self._store.drop({row["candidate"] for row in found} - two.keys())
+
+    def _with_obstacle(self, row: Row, people: tuple[Person, Person]) -> Row:
+        _, number = self._graph.version()
+        obstacle = hindrance(*people, self._graph.rules(number), self._now_ms()) or None
+        return {**row, "status": PROPOSED, "decided": None, "obstacle": obstacle}
+
+    def propose(self, found: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Takes in what a run of the job found: {proposed, decided_before, merged, not_merged}. Pairs that somebody has
+        decided about are not proposed again. Not merged: whom a threshold would make one and identity's rules do not;
+        they are proposed."""
+        found = found[:MOST_PAIRS]
         limits = {each["source"]: each["threshold"] for each in self._store.sources()}
-        counts = {"proposed": 0, "decided_before": 0, "merged": 0}
-        for pair in pairs[:MOST_PAIRS]:
-            if not people.keys() >= set(pair["profiles"]) or not _two(pair, people):
+        counts = {"proposed": 0, "decided_before": 0, "merged": 0, "not_merged": 0}
+        pairs = Pairs(self._graph, found)
+        for each in found:
+            people = pairs.two(each)
+            if people is None:
                 continue
-            mine, theirs = (people[each] for each in pair["profiles"])
-            if self._decided(mine, theirs):
-                counts["decided_before"] += 1
-                continue
-            row = self._put(pair, mine, theirs)
-            if _by_itself(row, limits):
-                self._merge(row, BY_THRESHOLD)
-                people = self._graph.people_by_id({each for one in pairs[:MOST_PAIRS] for each in one["profiles"]})
-                counts["merged"] += 1
-            else:
-                counts["proposed"] += 1
+            outcome = "decided_before" if pairs.said(*people) else self._proposed_or_merged(each, people, limits)
+            counts[outcome] += 1
+            if outcome == "merged":
+                pairs = Pairs(self._graph, found)
         return counts
+
+    def _proposed_or_merged(
+        self, pair: Mapping[str, Any], people: tuple[Person, Person], limits: Mapping[str, float | None]
+    ) -> str:
+        row = self._put(pair, *people)
+        if not _by_itself(row, limits):
+            return "proposed"
+        try:
+            self._accept(row["candidate"], BY_THRESHOLD)
+        except (Conflict, NotFound):
+            return "not_merged"
+        return "merged"
 
     def _put(self, pair: Mapping[str, Any], mine: Person, theirs: Person) -> Row:
         profiles = sorted((mine.id, theirs.id))
         row = {
             "candidate": derive_id("candidate", *profiles),
             "profiles": profiles,
-            "status": PROPOSED,
-            "decided": None,
             "probability": float(pair["probability"]),
             "for": list(pair["for"]),
             "against": list(pair["against"]),
             "sources": sorted(set(pair["sources"])),
-            "found": self._runtime.clock.now_ms(),
+            "found": self._now_ms(),
         }
         self._store.put(row)
         return row
 
-    def _decided(self, mine: Person, theirs: Person) -> bool:
-        """Whether a person said something of these two, under any profile that is a part of them by now. Who was
-        accepted and is two again was split: that is a refusal too."""
-        one, other = {mine.id, *mine.merged}, {theirs.id, *theirs.merged}
-        return any(
-            row["status"] != PROPOSED and one & set(row["profiles"]) and other & set(row["profiles"])
-            for row in self._store.about(one | other)
-        )
-
-    def refuse(self, candidate: str) -> Row:
-        """They are two, and it is not asked again."""
-        row = self._open(candidate)
-        now = self._runtime.clock.now_ms()
-        self._store.decide(candidate, REFUSED, now)
-        return {**row, "status": REFUSED, "decided": now}
+    # What is said of them
 
     def accept(self, candidate: str) -> Row:
-        """They are one: merged, into the profile that was known first."""
-        return self._merge(self._open(candidate), BY_PERSON)
+        """They are one: merged, into the profile that was known first. Raises Conflict, which says what in identity's
+        rules is against it, and NotFound."""
+        return self._accept(candidate, BY_PERSON)
 
-    def _open(self, candidate: str) -> Row:
+    def _accept(self, candidate: str, reason: str) -> Row:
+        return self._attempt(lambda: self._accept_once(candidate, reason))
+
+    def refuse(self, candidate: str) -> Row:
+        """They are two, and it is not asked again. Raises Conflict and NotFound."""
+        return self._attempt(lambda: self._refuse_once(candidate))
+
+    def _attempt(self, once: Callable[[], Row]) -> Row:
+        for _ in range(ATTEMPTS):
+            try:
+                return once()
+            except CheckpointMoved:
+                # Something else was decided in between; what was read of the graph may be old.
+                continue
+        raise Conflict("others are being decided about without a pause; nothing was changed, try again")
+
+    def _accept_once(self, candidate: str, reason: str) -> Row:
+        row, saying = self._saying(candidate, reason)
+        if obstacle := hindrance(*saying.people, saying.rules, saying.alike.received):
+            raise Conflict(f"they cannot be one person by identity's rules: {obstacle}")
+        facts = unite(saying.graph, saying.alike, saying.rules)
+        self._happens(saying, facts, [said_by(candidate, number) for number in range(len(facts))])
+        return {**row, "status": ACCEPTED, "decided": saying.alike.received, "obstacle": None}
+
+    def _refuse_once(self, candidate: str) -> Row:
+        row, saying = self._saying(candidate, "")
+        fact = refusal(saying.alike, row["profiles"])
+        saying.graph.evolve(fact.type, fact.data, saying.alike.received)
+        self._happens(saying, [fact], [derive_id(SERVICE, candidate, REFUSED)])
+        return {**row, "status": REFUSED, "decided": saying.alike.received, "obstacle": None}
+
+    def _saying(self, candidate: str, reason: str) -> tuple[Row, Saying]:
+        version, number = self._graph.version()
+        rules = self._graph.rules(number)
         row = self._store.find(candidate)
         if row is None:
-            raise NotFound("there is no such candidate")
-        if row["status"] != PROPOSED:
-            raise Conflict(f"it was {row['status']} before")
-        return row
-
-    def _merge(self, row: Row, reason: str) -> Row:
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._merge_once(row, reason)
-            except CheckpointMoved:
-                # Somebody else was decided about in between; what was read of the graph may be old.
-                if attempt == ATTEMPTS - 1:
-                    raise
-        raise AssertionError("not reached")
-
-    def _merge_once(self, row: Row, reason: str) -> Row:
-        version = self._graph.version()
-        people = self._graph.people_by_id(row["profiles"])
-        if not people.keys() >= set(row["profiles"]):
+            raise NotFound(f"there is no candidate {candidate}: see `samla identity candidates`")
+        pairs = Pairs(self._graph, [row])
+        if not pairs.known(row):
             raise NotFound("one of the two is not known any more")
-        if not _two(row, people):
+        people = pairs.two(row)
+        if people is None:
             raise Conflict("they are one person already")
-        mine, theirs = (people[each] for each in row["profiles"])
-        if self._runtime.keyring.fenced({mine.id, theirs.id, *mine.members, *theirs.members}):
+        if pairs.said(*people):
+            raise Conflict("it was accepted or refused before")
+        mine, theirs = people
+        if self._keyring.fenced({mine.id, theirs.id, *mine.members, *theirs.members}):
             raise Conflict("one of the two is being erased")
-        now = self._runtime.clock.now_ms()
-        fact = merging(mine, theirs, row, reason)
+        subjects = (known_by(mine, rules), known_by(theirs, rules))
+        alike = Alike(candidate, self._now_ms(), subjects, row["probability"], reason)
         graph = self._graph.load({*mine.members, *theirs.members}, {mine.id, theirs.id})
-        graph.evolve(fact.type, fact.data, now)
-        self._runtime.transactor.run(lambda within: self._write(graph, version, fact, row, now, within))
-        return {**row, "status": ACCEPTED, "decided": now}
+        return row, Saying(version, rules, alike, people, graph)
 
-    def _write(self, graph: Graph, version: int, fact: Fact, row: Row, now: int, within: Transaction) -> None:
-        """In one transaction, like identity's own decisions."""
-        self._graph.save(graph, version, within)
-        event = NewEvent(
-            # Of this version of the graph: who was split may be merged again one day.
-            id=derive_id(SERVICE, row["candidate"], version),
-            type=fact.type,
-            source=SERVICE,
-            subject=fact.subject,
-            time=now,
-            data=fact.data,
-            correlation=row["candidate"],
-        )
-        self._runtime.log.append(IDENTITY, [event], within)
-        self._store.decide(row["candidate"], ACCEPTED, now, within)
+    def _happens(self, saying: Saying, facts: Sequence[Fact], ids: Collection[str]) -> None:
+        """In one transaction, like identity's own decisions.
 
+        Batches of events that are under way need not be void (`Checkpoints.turn`), as with a split: a merge only joins
+        people. What was all one person's is so still; what was set aside before, or is given to one of the two already,
+        needs no fact of the one that they become. A batch from which a fact follows is guarded by the graph's version.
+        """
+        events = [
+            NewEvent(
+                id=identity,
+                type=fact.type,
+                source=SERVICE,
+                subject=fact.subject,
+                time=saying.alike.received,
+                data=fact.data,
+                correlation=saying.alike.candidate,
+            )
+            for identity, fact in zip(ids, facts, strict=True)
+        ]
 
-def merging(mine: Person, theirs: Person, row: Mapping[str, Any], reason: str) -> Fact:
-    """The fact that two are one: the older stays."""
-    into, old = sorted((mine, theirs), key=lambda each: each.age)
-    data = {
-        "into": into.id,
-        "profile": old.id,
-        "reason": reason,
-        "candidate": row["candidate"],
-        "probability": row["probability"],
-    }
-    return Fact(MERGED, into.id, data)
+        def work(within: Transaction) -> None:
+            self._graph.save(saying.graph, saying.version, within)
+            self._log.append(IDENTITY, events, within)
+            self._store.close(saying.alike.candidate, within)
+
+        self._transactor.run(work)
 
 
-def _two(pair: Mapping[str, Any], people: Mapping[str, Person]) -> bool:
-    return len({people[each].id for each in pair["profiles"]}) == 2
+_UNKNOWN: Final[Row] = {"sources": [], "for": [], "against": [], "found": 0, "obstacle": None}
+"""Of a proposal that is lost: what was said of it is in the log, what spoke for it is not."""
 
 
 def _by_itself(row: Row, limits: Mapping[str, float | None]) -> bool:

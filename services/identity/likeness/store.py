@@ -1,4 +1,4 @@
-"""Pairs that were proposed, and what became of them: ids, weights and names of fields, nothing of anybody's."""
+"""Pairs that were proposed: ids, weights and names of fields, nothing of anybody's."""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -18,7 +18,8 @@ Row = dict[str, Any]
 
 
 class CandidateStore:
-    """Beside the graph, and no part of it: a rebuild leaves it alone."""
+    """What the job found, and what was set for sources; beside the graph, and no part of it. What was said of a pair is
+    in the graph (`verdicts`): proposals may be lost, and are found again by the next run."""
 
     def __init__(self, db: "Database[Any]") -> None:
         self._candidates = db["candidates"]
@@ -26,38 +27,31 @@ class CandidateStore:
 
     def setup(self) -> None:
         """Makes collections and indexes."""
-        for each in (self._candidates, self._sources):
-            make_collection(each)
-        self._candidates.create_index([("profiles", ASCENDING)], name="profiles")
-        self._candidates.create_index([("status", ASCENDING), ("probability", DESCENDING)], name="status")
+        make_collection(self._sources)
+        self._candidates.create_index([("open", ASCENDING), ("probability", DESCENDING)], name="likeliest")
 
     def find(self, candidate: str) -> Row | None:
         """One of them."""
-        doc = self._candidates.find_one({"_id": candidate})
-        return _row(doc) if doc else None
+        return self.found([candidate]).get(candidate)
 
-    def rows(self, status: str, limit: int) -> list[Row]:
-        """The likeliest first."""
-        found = self._candidates.find({"status": status} if status else {})
-        return [_row(doc) for doc in found.sort([("probability", DESCENDING), ("_id", ASCENDING)]).limit(limit)]
+    def found(self, candidates: Collection[str]) -> dict[str, Row]:
+        """Those of these that there are."""
+        found = self._candidates.find({"_id": {"$in": list(candidates)}})
+        return {doc["_id"]: _row(doc) for doc in found}
 
-    def about(self, profiles: Collection[str]) -> list[Row]:
-        """All that name one of these."""
-        return [_row(doc) for doc in self._candidates.find({"profiles": {"$in": list(profiles)}})]
+    def open(self, limit: int) -> list[Row]:
+        """Those of which nothing was said, the likeliest first."""
+        found = self._candidates.find({"open": True}).sort([("probability", DESCENDING), ("_id", ASCENDING)])
+        return [_row(doc) for doc in found.limit(limit)]
 
     def put(self, row: Row) -> None:
-        """A new one, or newer figures of one that is proposed; what was decided stays."""
-        content = {name: value for name, value in row.items() if name not in ("candidate", "status", "decided")}
-        self._candidates.update_one(
-            {"_id": row["candidate"]},
-            {"$set": content, "$setOnInsert": {"status": PROPOSED, "decided": None}},
-            upsert=True,
-        )
+        """A new one, or newer figures of one."""
+        content = {name: value for name, value in row.items() if name != "candidate"}
+        self._candidates.replace_one({"_id": row["candidate"]}, {**content, "open": True}, upsert=True)
 
-    def decide(self, candidate: str, status: str, now: int, within: Transaction | None = None) -> None:
-        """What became of it."""
-        session = within.session if within else None
-        self._candidates.update_one({"_id": candidate}, {"$set": {"status": status, "decided": now}}, session=session)
+    def close(self, candidate: str, within: Transaction) -> None:
+        """Something was said of it."""
+        self._candidates.update_one({"_id": candidate}, {"$set": {"open": False}}, session=within.session)
 
     def drop(self, candidates: Collection[str]) -> None:
         """Those of people who are no more."""
@@ -76,4 +70,4 @@ class CandidateStore:
 
 
 def _row(doc: Row) -> Row:
-    return {"candidate": doc["_id"], **{name: value for name, value in doc.items() if name != "_id"}}
+    return {"candidate": doc["_id"], **{name: value for name, value in doc.items() if name not in ("_id", "open")}}
