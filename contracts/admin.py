@@ -421,6 +421,9 @@ class Likeness(Schema):
         metadata={"description": "the probability from which they merge by themselves; never where left out"},
     )
     repeats = fields.Boolean(load_default=False, metadata={"description": "it holds a person more than once"})
+    compare = fields.Boolean(
+        load_default=False, metadata={"description": "it is compared though it is a partner's or a supplier's"}
+    )
 
 
 class Find(Schema):

@@ -265,6 +265,9 @@ class LikenessRow(Schema):
     source = fields.String(required=True, metadata={"description": "its name, as profiles show it"})
     threshold = fields.Float(required=True, allow_none=True, metadata={"description": "None: never by itself"})
     repeats = fields.Boolean(required=True, metadata={"description": "whether it holds a person more than once"})
+    compare = fields.Boolean(
+        required=True, metadata={"description": "whether it is compared though a partner's or supplier's"}
+    )
 
 
 RPCS: Final[dict[str, str]] = {
@@ -277,11 +280,11 @@ RPCS: Final[dict[str, str]] = {
     "rules": "() -> {rules, changes}",
     "change_rules": "(rules) -> the rules in full, in force from now on",
     "candidates": "(status?, limit?) -> [CandidateRow], the likeliest first",
-    "propose": "([{profiles, probability, sources, for, against}]) -> {proposed, decided_before, merged}",
+    "propose": "([{profiles, probability, sources, for, against}]) -> {proposed, decided_before, merged, not_merged}",
     "accept_candidate": "(candidate) -> CandidateRow; the two are merged",
     "refuse_candidate": "(candidate) -> CandidateRow; not proposed again",
     "likeness_sources": "() -> [LikenessRow]",
-    "set_likeness": "(source, threshold?, repeats?) -> LikenessRow",
+    "set_likeness": "(source, threshold?, repeats?, compare?) -> LikenessRow",
     "stats": "() -> {people, identifiers, merges, set_aside}",
 }
 """RPC of the service `identity` -> its arguments and reply. `passed` and `causes`: `stream:partition` -> position."""

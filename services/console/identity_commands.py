@@ -30,7 +30,7 @@ def explain(who: str, as_json: AsJson = False) -> None:
     rows = [
         {
             **each,
-            "when": show.moment(each["received"]),
+            "when": show.moment(each["received"] or each["time"]),
             "identifier": f"{each.get('kind', '')}:{each['value'] or '(erased)'}" if "kind" in each else "",
             "why": each.get("reason") or (show.moment(each["since"]) if "since" in each else ""),
         }
@@ -143,7 +143,7 @@ def candidates(
     if as_json:
         return show.as_json(found)
     rows = [{**each, **{side: show.fields(each[side]) for side in ("for", "against")}} for each in found]
-    return show.table(rows, ["candidate", "profiles", "probability", "for", "against"])
+    return show.table(rows, ["candidate", "profiles", "probability", "for", "against", "obstacle"])
 
 
 @identity.command("accept")
@@ -163,9 +163,10 @@ def likeness(
     source: Annotated[str, typer.Argument(help="As profiles show it; lists what is set where left out.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Merges by itself from there; never where left out.")] = None,
     repeats: Annotated[bool, typer.Option("--repeats", help="It holds a person more than once.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="It is compared though others supply it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """From when on a source's look-alikes merge by themselves, and whether it repeats people; sets both anew."""
+    """What holds for a source's look-alikes; sets all of it anew."""
     if source:
-        return show.record(ask("identity", "set_likeness", source, threshold, repeats), as_json)
-    return show.table(ask("identity", "likeness_sources"), ["source", "threshold", "repeats"], as_json)
+        return show.record(ask("identity", "set_likeness", source, threshold, repeats, compare), as_json)
+    return show.table(ask("identity", "likeness_sources"), ["source", "threshold", "repeats", "compare"], as_json)

@@ -127,9 +127,12 @@ class IdentityService(Service):
         return self.store.desk.sources()
 
     @rpc(expected_exceptions=SamlaError)
-    def set_likeness(self, source: str, threshold: float | None = None, repeats: bool = False) -> dict[str, Any]:
-        """From when on a source's look-alikes merge by themselves, and whether it holds a person more than once."""
-        return self.store.desk.set_source(source, threshold, repeats)
+    def set_likeness(
+        self, source: str, threshold: float | None = None, repeats: bool = False, compare: bool = False
+    ) -> dict[str, Any]:
+        """From when on a source's look-alikes merge by themselves, whether it holds a person more than once, and
+        whether it is compared though others supply it."""
+        return self.store.desk.set_source(source, threshold, repeats, compare)
 
     @rpc
     def explain(self, profile: str) -> dict[str, Any] | None:

@@ -80,9 +80,8 @@ def families_among(pairs: Iterable[Pair]) -> bool:
     return len(named) < FEW_HOUSEHOLDS or strangers > FAMILIES * len(named)
 
 
-def plausible(pairs: Sequence[Pair], records: Mapping[str, Record]) -> list[Pair]:
-    """Pairs against which nothing speaks."""
-    families = families_among(pairs)
+def plausible(pairs: Iterable[Pair], records: Mapping[str, Record], families: bool) -> list[Pair]:
+    """Pairs against which nothing speaks. `families`: whether people of one household are among all records."""
     return [each for each in pairs if not objection(each, records[each.left], records[each.right], families)]
 
 
@@ -108,9 +107,13 @@ def groups(
 def assigned(
     pairs: Sequence[Pair], records: Mapping[str, Record], least: float, repeating: Collection[str] = ()
 ) -> list[Pair]:
-    """The pairs that stand within the groups, the likeliest first."""
+    """The pairs of that weight that stand within the groups, the likeliest first."""
     place = {name: number for number, each in enumerate(groups(pairs, records, least, repeating)) for name in each}
-    return [each for each in pairs if each.left in place and place[each.left] == place.get(each.right)]
+    return [
+        each
+        for each in pairs
+        if each.weight >= least and each.left in place and place[each.left] == place.get(each.right)
+    ]
 
 
 def _twice(mine: list[str], theirs: list[str], records: Mapping[str, Record], repeating: Collection[str]) -> bool:

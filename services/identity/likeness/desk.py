@@ -91,12 +91,12 @@ class Desk:
         """What was set for sources."""
         return self._store.sources()
 
-    def set_source(self, source: str, threshold: float | None, repeats: bool) -> Row:
-        """From which probability on a source's people are merged by themselves (None: never), and whether it holds a
-        person more than once. Raises SamlaError."""
+    def set_source(self, source: str, threshold: float | None, repeats: bool, compare: bool = False) -> Row:
+        """From which probability on a source's people are merged by themselves (None: never), whether it holds a
+        person more than once, and whether it is compared though others supply it. Raises SamlaError."""
         if threshold is not None and not LEAST_THRESHOLD <= threshold <= 1:
             raise SamlaError(f"a threshold is between {LEAST_THRESHOLD} and 1")
-        row = {"source": source, "threshold": threshold, "repeats": repeats}
+        row = {"source": source, "threshold": threshold, "repeats": repeats, "compare": compare}
         self._store.put_source(row)
         return row
 

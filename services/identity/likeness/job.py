@@ -1,13 +1,13 @@
 """One run: asks the profile service for everybody, page by page, and tells identity who looks like whom."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterator
 from math import log2
 from typing import Any, Final
 
-from services.identity.likeness.assign import Pair, assigned, plausible
+from services.identity.likeness.assign import Pair, assigned
 from services.identity.likeness.explain import explained
-from services.identity.likeness.linking import pairs_of
-from services.identity.likeness.records import Record, record_of
+from services.identity.likeness.linking import alikes
+from services.identity.likeness.records import FIRST, Record, Use, record_of
 
 PAGE: Final = 500
 LEAST: Final = 0.9
@@ -18,31 +18,42 @@ LEAST_SAID: Final = 3
 
 def found_by(services: Any, least: float = LEAST) -> dict[str, int]:
     """Finds and proposes; counts of what came of it. `services` is a nameko cluster proxy."""
-    records = [each for each in everybody(services) if each.says() >= LEAST_SAID]
-    repeating = {each["source"] for each in services.identity.likeness_sources() if each["repeats"]}
-    pairs = likely(records, least, repeating)
-    counts = {"people": len(records), "proposed": 0, "decided_before": 0, "merged": 0}
-    sources = {each.id: each.source for each in records}
+    set_for = services.identity.likeness_sources()
+    use = Use(
+        frozenset(each["name"] for each in services.collector.sources() if each["party"] != FIRST),
+        frozenset(each["source"] for each in set_for if each["compare"]),
+    )
+    counts = {"people": 0, "proposed": 0, "decided_before": 0, "merged": 0, "not_merged": 0}
+
+    def compared() -> Iterator[Record]:
+        for each in everybody(services, use):
+            if each.says() >= LEAST_SAID:
+                counts["people"] += 1
+                yield each
+
+    found = alikes(compared(), weight_of(least))
+    pairs = assigned(
+        found.pairs, found.records, weight_of(least), {each["source"] for each in set_for if each["repeats"]}
+    )
+    sources = {name: each.source for name, each in found.records.items()}
     for at in range(0, len(pairs), PAGE):
         answer = services.identity.propose([told(each, sources) for each in pairs[at : at + PAGE]])
         counts |= {name: counts[name] + number for name, number in answer.items()}
     return counts
 
 
-def everybody(services: Any) -> Iterable[Record]:
+def everybody(services: Any, use: Use) -> Iterator[Record]:
     """All profiles as records."""
     after: str | None = ""
     while after is not None:
         page = services.profile.scan(after, PAGE)
-        yield from (record_of(profile, facts) for profile, facts in page["profiles"].items())
+        yield from (record_of(profile, facts, use) for profile, facts in page["profiles"].items())
         after = page["after"]
 
 
-def likely(records: Sequence[Record], least: float, repeating: Collection[str]) -> list[Pair]:
-    """Pairs of this probability and more, against which nothing speaks, the likeliest first."""
-    known = {each.id: each for each in records}
-    weight = log2(least / (1 - least)) if least < 1 else 1000.0
-    return assigned(plausible(pairs_of(records), known), known, weight, repeating)
+def weight_of(probability: float) -> float:
+    """log2 of its odds."""
+    return log2(probability / (1 - probability)) if probability < 1 else 1000.0
 
 
 def told(pair: Pair, sources: dict[str, str]) -> dict[str, Any]:

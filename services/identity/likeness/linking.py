@@ -1,11 +1,17 @@
-"""splink at work. Imported by the job alone: splink and DuckDB are heavy, and an extra of their own (`likeness`)."""
+"""splink at work. Imported by the job alone: splink and DuckDB are heavy, and an extra of their own (`likeness`).
+
+Records go into DuckDB as they come and stay there; only of those who look like somebody is anything kept in Python.
+What does not fit into memory DuckDB puts aside on disk, encrypted under a key that is gone with the process.
+"""
 
 import logging
+import tempfile
 import warnings
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
 
-from services.identity.likeness.assign import Pair
+from services.identity.likeness.assign import Pair, families_among, plausible
 from services.identity.likeness.model import (
     COMPARISONS,
     FEW,
@@ -28,46 +34,115 @@ LEAST_WEIGHT: Final = -4.0
 PAIRS_SAMPLED: Final = 5e6
 LEAST_KNOWN: Final = 2
 """A field that fewer records have says nothing."""
+PAGE: Final = 5_000
+COLUMNS: Final = ("id", "source", "suffix", "root", *FIELDS)
 
 
-def pairs_of(records: Sequence[Record]) -> list[Pair]:
-    """All pairs that are somewhat alike, with their weights by field."""
-    known = [name for name in FIELDS if sum(bool(getattr(each, name)) for each in records) >= LEAST_KNOWN]
-    if len(records) < 2 or not set(COMPARISONS) & set(known) or not blocking(known):
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        linker = _linker(records, known)
-        found = linker.inference.predict(threshold_match_weight=LEAST_WEIGHT, warning_mode="never")
-        rows = found.as_record_list()
-    return sorted((_pair(row, known) for row in rows), key=lambda each: (-each.weight, each.left, each.right))
+class Alikes(NamedTuple):
+    """Pairs against which nothing speaks, the likeliest first; and who they are (their ids, sources and suffixes)."""
+
+    pairs: list[Pair]
+    records: dict[str, Record]
 
 
-def _linker(records: Sequence[Record], known: Sequence[str]) -> Any:
-    """A model that has learned what there is to learn."""
-    try:
-        import duckdb  # noqa: PLC0415
-        import pyarrow  # noqa: PLC0415
-        from splink import DuckDBAPI, Linker  # noqa: PLC0415
-    except ImportError as error:
-        raise SamlaError(f"{error.name} is missing: pip install 'samla[likeness]'") from error
-    logging.getLogger("splink").setLevel(logging.ERROR)
-    columns = ["id", "root", *FIELDS]
-    # What is empty is unknown.
-    table = pyarrow.table(
-        {name: pyarrow.array([getattr(each, name) or None for each in records], pyarrow.string()) for name in columns}
-    )
-    database = DuckDBAPI(connection=duckdb.connect(":memory:"))
-    made = settings(known, learned=len(records) >= FEW)
-    if len(records) < FEW:
-        return Linker(database.register(table), made, log_level=None)
-    rules = within(LEARN_FROM, known)
-    while True:
-        linker = Linker(database.register(table), made, log_level=None)
-        failed = _learn(linker, known, rules)
-        if failed is None:
-            return linker
-        rules.remove(failed)
+def alikes(records: Iterable[Record], least: float) -> Alikes:
+    """Pairs of this weight (log2 of odds) and more, and the weaker ones of the same records: a group is alike on the
+    whole. Raises SamlaError where splink is not installed."""
+    with Linking() as linking:
+        for page in _pages(records):
+            linking.add(page)
+        return linking.alikes(least)
+
+
+class Linking:
+    """Records in a database of their own, gone at the end."""
+
+    def __init__(self) -> None:
+        try:
+            import duckdb  # noqa: PLC0415
+            import pyarrow  # noqa: PLC0415
+            import splink  # noqa: PLC0415
+        except ImportError as error:
+            raise SamlaError(f"{error.name} is missing: pip install 'samla[likeness]'") from error
+        self._arrow: Any = pyarrow
+        self._splink: Any = splink
+        logging.getLogger("splink").setLevel(logging.ERROR)
+        self._folder = tempfile.TemporaryDirectory(prefix="samla-likeness-")
+        self._db: Any = duckdb.connect(":memory:")
+        self._db.execute("set temp_file_encryption = true")
+        self._db.execute("set temp_directory = ?", [self._folder.name])
+        self._db.execute(f"create table people ({', '.join(f'{name} varchar' for name in COLUMNS)})")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._db.close()
+        self._folder.cleanup()
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Takes some in. What is empty is unknown."""
+        text = self._arrow.string()
+        columns = {name: self._arrow.array([getattr(each, name) or None for each in records], text) for name in COLUMNS}
+        self._db.register("page", self._arrow.table(columns))
+        self._db.execute("insert into people select * from page")
+        self._db.unregister("page")
+
+    def alikes(self, least: float) -> Alikes:
+        """See the function of that name."""
+        [(count, *counts)] = self._db.execute(
+            f"select count(*), {', '.join(f'count({name})' for name in FIELDS)} from people"
+        ).fetchall()
+        known = [name for name, number in zip(FIELDS, counts, strict=True) if number >= LEAST_KNOWN]
+        if count < 2 or not set(COMPARISONS) & set(known) or not blocking(known):
+            return Alikes([], {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            linker = self._linker(count, known)
+            found = linker.inference.predict(threshold_match_weight=LEAST_WEIGHT, warning_mode="never").physical_name
+        families = families_among(self._pairs(f"select * from {found}", known))
+        self._db.execute(
+            f"create table strong as select id_l as id from {found} where match_weight >= {float(least)} "
+            f"union select id_r from {found} where match_weight >= {float(least)}"
+        )
+        who = self._db.execute("select id, source, suffix from people where id in (from strong)").fetchall()
+        records = {each: Record(id=each, source=source or "", suffix=suffix or "") for each, source, suffix in who}
+        of_these = self._pairs(
+            f"select * from {found} where id_l in (from strong) and id_r in (from strong)", known
+        )  # fmt: skip
+        pairs = sorted(plausible(of_these, records, families), key=lambda each: (-each.weight, each.left, each.right))
+        return Alikes(pairs, records)
+
+    def _pairs(self, query: str, known: Collection[str]) -> Iterator[Pair]:
+        rows = self._db.cursor()
+        rows.execute(query)
+        names = [each[0] for each in rows.description]
+        while page := rows.fetchmany(PAGE):
+            for row in page:
+                yield _pair(dict(zip(names, row, strict=True)), known)
+
+    def _linker(self, count: int, known: Sequence[str]) -> Any:
+        """A model that has learned what there is to learn."""
+        database = self._splink.DuckDBAPI(connection=self._db)
+        made = settings(known, learned=count >= FEW)
+        rules = within(LEARN_FROM, known)
+        while True:
+            linker = self._splink.Linker(database.register(self._db.table("people")), made, log_level=None)
+            failed = _learn(linker, known, rules) if count >= FEW else None
+            if failed is None:
+                return linker
+            rules.remove(failed)
+
+
+def _pages(records: Iterable[Record]) -> Iterator[list[Record]]:
+    page: list[Record] = []
+    for each in records:
+        page.append(each)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
 
 
 def _learn(linker: Any, known: Sequence[str], rules: Sequence[Fields]) -> Fields | None:
@@ -87,7 +162,7 @@ def _learn(linker: Any, known: Sequence[str], rules: Sequence[Fields]) -> Fields
     return None
 
 
-def _pair(row: dict[str, Any], known: Sequence[str]) -> Pair:
+def _pair(row: dict[str, Any], known: Collection[str]) -> Pair:
     fields = [name for name in COMPARISONS if name in known]
     weights = {name: float(row[f"mw_{name}"] or 0.0) + float(row.get(f"mw_tf_adj_{name}") or 0.0) for name in fields}
     left, right = sorted((str(row["id_l"]), str(row["id_r"])))

@@ -8,10 +8,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from services.identity.domain.rules import SHIPPED
 from services.identity.likeness.names import NOBODY, ROOTS
 
 TRAITS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -36,8 +37,25 @@ TRAITS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Field -> the names of traits that it may have, without case, accents and punctuation; a dot for what is nested."""
 
-PARTIES: Final = ("first", "second", "third")
+FIRST: Final = "first"
+PARTIES: Final = (FIRST, "second", "third")
 """What a customer has said goes before what a partner or supplier has."""
+
+
+class Use(NamedTuple):
+    """Whose data may be compared: one's own, and of what others supply that of sources of which it is said."""
+
+    others: frozenset[str] = frozenset()
+    """Sources of partners and suppliers."""
+    compared: frozenset[str] = frozenset()
+    """Those of them whose data may be."""
+
+    def may(self, source: str, party: str = FIRST) -> bool:
+        """Whether what a source has said may be compared."""
+        return source in self.compared or (party == FIRST and source not in self.others)
+
+
+OWN: Final = Use()
 
 _LETTERS: Final = str.maketrans({"ø": "o", "æ": "ae", "ß": "ss", "đ": "d", "ł": "l", "þ": "th", "ð": "d"})
 _NOTHING: Final = frozenset({"", "na", "n a", "nan", "none", "null", "unknown", "okand", "saknas", "test", "xxx"})
@@ -85,12 +103,13 @@ FIELDS: Final = (
 )  # fmt: skip
 
 
-def record_of(profile: str, facts: Mapping[str, Any]) -> Record:
-    """A profile's facts (contracts/profile.py) as a record."""
-    said = {name: each for name, parties in facts.get("traits", {}).items() if (each := _said(parties))}
+def record_of(profile: str, facts: Mapping[str, Any], use: Use = OWN) -> Record:
+    """A profile's facts (contracts/profile.py) as a record, of what may be compared."""
+    said = {name: each for name, parties in facts.get("traits", {}).items() if (each := _said(parties, use))}
     values = dict(_flat({name: value for name, (value, _) in said.items()}))
     for kind in ("email", "phone"):
-        known = facts.get("ids", {}).get(kind)
+        seen = facts.get("ids", {}).get(kind, {})
+        known = {value: each for value, each in seen.items() if use.may(str(each[3]))}
         if known:
             # A person's own, by identity's decisions, goes before a trait; the one seen last is in use.
             values[kind] = max(known, key=lambda each: (known[each][1], each))
@@ -99,9 +118,10 @@ def record_of(profile: str, facts: Mapping[str, Any]) -> Record:
     return record(profile, source, _fields(values))
 
 
-def _said(parties: Mapping[str, Any]) -> tuple[Any, str] | None:
+def _said(parties: Mapping[str, Any], use: Use) -> tuple[Any, str] | None:
     """(value, source) of the party that counts."""
-    found = next((parties[each] for each in PARTIES if each in parties), None)
+    able = (parties[each] for each in PARTIES if each in parties and use.may(str(parties[each][3]), each))
+    found = next(able, None)
     return (found[2], str(found[3])) if found else None
 
 
@@ -152,8 +172,8 @@ def record(identity: str, source: str, written: Mapping[str, str]) -> Record:
         city=_some(plain(written.get("city", ""))),
         postal=plain(written.get("postal", "")).replace(" ", ""),
         region=_some(plain(written.get("region", ""))),
-        phone=re.sub(r"\D", "", written.get("phone", ""))[-9:].lstrip("0"),
-        email=written.get("email", "").strip().lower(),
+        phone=re.sub(r"\D", "", _somebodys("phone", written.get("phone", "")))[-9:].lstrip("0"),
+        email=_somebodys("email", written.get("email", "")),
         national=national,
     )
 
@@ -167,6 +187,11 @@ def plain(text: str, keep: str = "") -> str:
 
 def _some(text: str) -> str:
     return "" if text in _NOTHING else text
+
+
+def _somebodys(kind: str, written: str) -> str:
+    """Unless it is nobody's (`noreply@`, 000000), as identity's shipped rules say."""
+    return SHIPPED.of(kind).value(written.strip()) or ""
 
 
 def _named(text: str) -> str:
@@ -226,7 +251,7 @@ def _ordered(parts: list[str]) -> str:
 
 def _national(written: str) -> str:
     """Digits; a Swedish number without its century, as it is most often written."""
-    digits = re.sub(r"\D", "", written)
+    digits = re.sub(r"\D", "", _somebodys("phone", written))  # 000000-0000, 111111-1111
     return digits[2:] if len(digits) == 12 else digits
 
 

@@ -14,6 +14,9 @@ ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
 STATUSES: Final = (PROPOSED, ACCEPTED, REFUSED)
 
+SET: Final = ("threshold", "repeats", "compare")
+"""For a source."""
+
 Row = dict[str, Any]
 
 
@@ -61,11 +64,11 @@ class CandidateStore:
     def sources(self) -> list[Row]:
         """What was set for sources."""
         found = self._sources.find().sort("_id", ASCENDING)
-        return [{"source": doc["_id"], "threshold": doc["threshold"], "repeats": doc["repeats"]} for doc in found]
+        return [{"source": doc["_id"], **{name: doc[name] for name in SET}} for doc in found]
 
     def put_source(self, row: Row) -> None:
         """Sets it."""
-        content = {"threshold": row["threshold"], "repeats": row["repeats"]}
+        content = {name: row[name] for name in SET}
         self._sources.replace_one({"_id": row["source"]}, content, upsert=True)
 
 

@@ -1,11 +1,14 @@
 """The pure core of look-alikes: records, levels, what families share, groups, and what speaks for a pair."""
 
+import json
+from importlib.resources import files
+
 import pytest
 
 from services.identity.likeness.assign import Pair, assigned, families_among, groups, objection, plausible
 from services.identity.likeness.explain import explained
 from services.identity.likeness.model import COMPARISONS, blocking, level_name, settings
-from services.identity.likeness.records import born, plain, record, record_of
+from services.identity.likeness.records import TRAITS, Use, born, plain, record, record_of
 
 LIKE_ALL = {"given": "same", "surname": "same", "street": "same", "number": "same", "birth": "same"}
 
@@ -40,6 +43,39 @@ def test_traits_are_found_in_swedish_and_english():
     assert (found.street, found.number, found.postal, found.city) == ("storgatan", "12b", "12345", "malmo")
     assert (found.phone, found.email) == ("701234567", "new@x.se")
     assert (found.national, found.birth) == ("6408233234", "19640823")
+
+
+def test_what_others_supply_is_compared_only_where_it_is_said_of_the_source():
+    """Traits by their party, identifiers by their source's."""
+    facts = {
+        "ids": {"email": {"own@x.se": [1, 1, "e", "crm"], "sold@x.se": [1, 9, "e", "list"]}},
+        "traits": {
+            "firstName": {"third": [9, "e", "Ada", "list"]},
+            "lastName": {"second": [9, "e", "Berg", "shop"]},
+            "city": {"first": [1, "e", "Malmö", "crm"], "third": [9, "e", "Lund", "list"]},
+        },
+    }
+    others = frozenset({"list", "shop"})
+    own = record_of("p", facts, Use(others))
+    assert (own.given, own.surname, own.email, own.city, own.source) == ("", "", "own@x.se", "malmo", "crm")
+    more = record_of("p", facts, Use(others, frozenset({"list"})))
+    assert (more.given, more.surname, more.email, more.city) == ("ada", "", "sold@x.se", "malmo")
+
+
+def test_no_trait_of_a_special_category_is_compared():
+    """By the data policy, which the door goes by as well; what is sealed as sensitive is not asked for at all."""
+    policy = json.loads(files("contracts").joinpath("data_policy.json").read_text())
+    special = {"".join(name.split("_")) for each in policy["categories"].values() for name in each["traits"]}
+    assert special and not special & {part for names in TRAITS.values() for name in names for part in name.split(".")}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("email", "NoReply@example.com"), ("phone", "000 00 00"), ("phone", "1111111"), ("national", "000000-0000")],
+)
+def test_what_is_nobodys_is_unknown(field, value):
+    """It would make one person of all who have it."""
+    assert getattr(record("p", "", {field: value}), field) == ""
 
 
 def test_nothing_is_known_of_nobody():
@@ -127,7 +163,7 @@ def test_where_nobody_has_a_family_another_given_name_is_an_error():
     assert not families_among(single)
     assert families_among(married)
     assert families_among(single[-5:]), "too few to tell"
-    assert len(plausible(single, people("a", "b"))) == len(single)
+    assert len(plausible(single, people("a", "b"), families=False)) == len(single)
 
 
 # Groups
@@ -139,6 +175,7 @@ def test_a_file_holds_a_person_once_unless_it_is_told_to():
     assert groups(found, records, 6.0) == [["a1", "b1"]]
     assert [sorted(each) for each in groups(found, records, 6.0, {"a"})] == [["a1", "a2", "b1"]]
     assert assigned(found, records, 6.0) == found[:1]
+    assert assigned([*found[:2], pair("a1", "a2", 5.0)], records, 6.0, {"a"}) == found[:2], "too unlike to be proposed"
 
 
 def test_a_group_does_not_grow_by_a_chain():
