@@ -5,12 +5,14 @@ import threading
 import pytest
 
 from contracts.identity import EVENTS, MERGED, REFUSED
-from contracts.streams import TRACKING
+from contracts.privacy import SUBJECTS_ERASED
+from contracts.streams import PRIVACY, TRACKING
 from services.identity.likeness.desk import Desk
 from services.identity.likeness.store import CandidateStore
 from services.identity.rebuild import IdentityProjection
 from services.identity.trial import Trial
 from shared.errors import Conflict, NotFound, SamlaError
+from shared.eventlog import NewEvent
 from shared.rebuild import rebuild
 from tests.integration.identity_world import World
 
@@ -303,6 +305,42 @@ def test_of_who_is_being_erased_nothing_is_said(world):
         world.desk.accept("0" * 32)
     with pytest.raises(SamlaError, match="no status"):
         world.desk.rows("maybe", 10)
+
+
+def test_what_was_said_of_who_is_erased_is_forgotten(world):
+    """Live as in a rebuild."""
+    world.happens(EAST)
+    world.proposes(EAST, SOUTH)
+    world.desk.refuse(world.candidate())
+    world.accepts(NORTH, SOUTH)
+    ada = world.store.people_by_id([world.profile(SOUTH)])[world.profile(SOUTH)]
+    erasure = NewEvent(
+        id="e" * 32, type=SUBJECTS_ERASED, source="privacy", subject="d" * 32, time=world.time,
+        data={"request": "d" * 32, "profiles": [ada.id], "subjects": sorted(ada.members)},
+    )  # fmt: skip
+    world.log.append(PRIVACY, [erasure])
+    events = [each for part in range(world.log.partitions(PRIVACY)) for each in world.log.read(PRIVACY, part, 0, 10)]
+    finish = world.resolver.forget(events)
+    world.transactor.run(lambda within: [world.log.append(*each, within) for each in finish(within)])
+    assert world.desk.rows("accepted", 10) == world.desk.rows("refused", 10) == []
+    assert world.profile(SOUTH) is None and world.profile(EAST)
+    world.verify()
+
+
+def test_several_pairs_at_once_with_people_in_common(world):
+    """By thresholds: each looks at who the people are by then, and what was said in between."""
+    world.happens(EAST)
+    profiles = {each: world.profile(each) for each in (NORTH, SOUTH, EAST)}
+    for source in ("north", "south", "east"):
+        world.desk.set_source(source, 0.9, False)
+    said = {"probability": 0.99, "for": FOR, "against": [], "sources": ["east"]}
+    pairs = [
+        {**said, "profiles": [profiles[one], profiles[other]]}
+        for one, other in ((NORTH, SOUTH), (SOUTH, EAST), (NORTH, EAST))
+    ]
+    assert world.desk.propose(pairs) == {"proposed": 0, "decided_before": 0, "merged": 2, "not_merged": 0}
+    assert world.together(NORTH, SOUTH, EAST)
+    world.verify()
 
 
 def test_pairs_that_are_no_question_any_more_are_forgotten(world):

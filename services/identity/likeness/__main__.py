@@ -22,12 +22,18 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         with rpc_cluster(Settings.from_env(), timeout=SECONDS) as services:
-            counts = found_by(services, min(max(asked.least, 0.01), 1.0))
+            counts = found_by(services, min(max(asked.least, 0.01), 1.0), _say)
     except SamlaError as error:
         sys.stderr.write(f"samla: {error}\n")
         return 1
     sys.stdout.write(orjson.dumps(counts).decode() + "\n")
     return 0
+
+
+def _say(what: str, done: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{what}: {done}" + ("\n" if what == "pairs" else ""))
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

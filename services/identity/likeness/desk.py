@@ -147,15 +147,17 @@ class Desk:
         found = found[:MOST_PAIRS]
         limits = {each["source"]: each["threshold"] for each in self._store.sources()}
         counts = {"proposed": 0, "decided_before": 0, "merged": 0, "not_merged": 0}
-        pairs = Pairs(self._graph, found)
+        pairs, moved = Pairs(self._graph, found), set[str]()
         for each in found:
+            if not moved.isdisjoint(each["profiles"]):
+                pairs, moved = Pairs(self._graph, found), set()
             people = pairs.two(each)
             if people is None:
                 continue
             outcome = "decided_before" if pairs.said(*people) else self._proposed_or_merged(each, people, limits)
             counts[outcome] += 1
             if outcome == "merged":
-                pairs = Pairs(self._graph, found)
+                moved |= {part for one in people for part in (one.id, *one.merged)}
         return counts
 
     def _proposed_or_merged(

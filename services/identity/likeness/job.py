@@ -1,6 +1,6 @@
 """One run: asks the profile service for everybody, page by page, and tells identity who looks like whom."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import log2
 from typing import Any, Final
 
@@ -16,7 +16,11 @@ LEAST_SAID: Final = 3
 """Fields that must be known of somebody to be compared at all."""
 
 
-def found_by(services: Any, least: float = LEAST) -> dict[str, int]:
+Say = Callable[[str, int], None]
+"""Told from time to time: what is being done, and how much of it is done."""
+
+
+def found_by(services: Any, least: float = LEAST, say: Say = lambda what, done: None) -> dict[str, int]:
     """Finds and proposes; counts of what came of it. `services` is a nameko cluster proxy."""
     set_for = services.identity.likeness_sources()
     use = Use(
@@ -30,15 +34,18 @@ def found_by(services: Any, least: float = LEAST) -> dict[str, int]:
             if each.says() >= LEAST_SAID:
                 counts["people"] += 1
                 yield each
+            if not counts["people"] % PAGE:
+                say("people", counts["people"])
+        say("comparing people", counts["people"])
 
     found = alikes(compared(), weight_of(least))
     pairs = assigned(
         found.pairs, found.records, weight_of(least), {each["source"] for each in set_for if each["repeats"]}
     )
-    sources = {name: each.source for name, each in found.records.items()}
     for at in range(0, len(pairs), PAGE):
-        answer = services.identity.propose([told(each, sources) for each in pairs[at : at + PAGE]])
+        answer = services.identity.propose([told(each, found.records) for each in pairs[at : at + PAGE]])
         counts |= {name: counts[name] + number for name, number in answer.items()}
+        say("pairs", min(at + PAGE, len(pairs)))
     return counts
 
 
@@ -56,11 +63,11 @@ def weight_of(probability: float) -> float:
     return log2(probability / (1 - probability)) if probability < 1 else 1000.0
 
 
-def told(pair: Pair, sources: dict[str, str]) -> dict[str, Any]:
-    """A pair as identity takes it: no value of anybody's."""
+def told(pair: Pair, records: Mapping[str, Record]) -> dict[str, Any]:
+    """A pair as identity takes it: no value of anybody's. A source that is not known is empty: it has no threshold."""
     return {
         "profiles": [pair.left, pair.right],
         "probability": round(pair.probability, 6),
-        "sources": sorted({sources[pair.left], sources[pair.right]} - {""}),
+        "sources": sorted({*records[pair.left].said_by, *records[pair.right].said_by}),
         **explained(pair),
     }

@@ -35,11 +35,13 @@ PAIRS_SAMPLED: Final = 5e6
 LEAST_KNOWN: Final = 2
 """A field that fewer records have says nothing."""
 PAGE: Final = 5_000
-COLUMNS: Final = ("id", "source", "suffix", "root", *FIELDS)
+COLUMNS: Final = ("id", "source", "said_by", "suffix", "root", *FIELDS)
+SEPARATOR: Final = "\x1f"
+"""Between sources, in a column."""
 
 
 class Alikes(NamedTuple):
-    """Pairs against which nothing speaks, the likeliest first; and who they are (their ids, sources and suffixes)."""
+    """Pairs against which nothing speaks, the likeliest first; and who they are: ids, sources and suffixes alone."""
 
     pairs: list[Pair]
     records: dict[str, Record]
@@ -83,7 +85,7 @@ class Linking:
     def add(self, records: Sequence[Record]) -> None:
         """Takes some in. What is empty is unknown."""
         text = self._arrow.string()
-        columns = {name: self._arrow.array([getattr(each, name) or None for each in records], text) for name in COLUMNS}
+        columns = {name: self._arrow.array([_cell(each, name) for each in records], text) for name in COLUMNS}
         self._db.register("page", self._arrow.table(columns))
         self._db.execute("insert into people select * from page")
         self._db.unregister("page")
@@ -105,8 +107,11 @@ class Linking:
             f"create table strong as select id_l as id from {found} where match_weight >= {float(least)} "
             f"union select id_r from {found} where match_weight >= {float(least)}"
         )
-        who = self._db.execute("select id, source, suffix from people where id in (from strong)").fetchall()
-        records = {each: Record(id=each, source=source or "", suffix=suffix or "") for each, source, suffix in who}
+        who = self._db.execute("select id, source, suffix, said_by from people where id in (from strong)").fetchall()
+        records = {
+            each: Record(id=each, source=source or "", suffix=suffix or "", said_by=tuple((by or "").split(SEPARATOR)))
+            for each, source, suffix, by in who
+        }
         of_these = self._pairs(
             f"select * from {found} where id_l in (from strong) and id_r in (from strong)", known
         )  # fmt: skip
@@ -132,6 +137,11 @@ class Linking:
             if failed is None:
                 return linker
             rules.remove(failed)
+
+
+def _cell(record: Record, name: str) -> str | None:
+    value = SEPARATOR.join(record.said_by) if name == "said_by" else getattr(record, name)
+    return value or None
 
 
 def _pages(records: Iterable[Record]) -> Iterator[list[Record]]:

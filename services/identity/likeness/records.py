@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from services.identity.domain.rules import SHIPPED
 from services.identity.likeness.names import NOBODY, ROOTS
@@ -71,6 +72,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     source: str = ""
     """Of what is known: the source that said most of it."""
+    said_by: tuple[str, ...] = ()
+    """All sources of what is compared."""
     given: str = ""
     middle: str = ""
     surname: str = ""
@@ -106,6 +109,7 @@ FIELDS: Final = (
 def record_of(profile: str, facts: Mapping[str, Any], use: Use = OWN) -> Record:
     """A profile's facts (contracts/profile.py) as a record, of what may be compared."""
     said = {name: each for name, parties in facts.get("traits", {}).items() if (each := _said(parties, use))}
+    identified: list[str] = []
     values = dict(_flat({name: value for name, (value, _) in said.items()}))
     for kind in ("email", "phone"):
         seen = facts.get("ids", {}).get(kind, {})
@@ -113,9 +117,10 @@ def record_of(profile: str, facts: Mapping[str, Any], use: Use = OWN) -> Record:
         if known:
             # A person's own, by identity's decisions, goes before a trait; the one seen last is in use.
             values[kind] = max(known, key=lambda each: (known[each][1], each))
+            identified.append(str(known[values[kind]][3]))
     sources = [source for name, (_, source) in said.items() if _flat_name(name) in _FIELD_OF]
     source = max(sorted(set(sources)), key=sources.count) if sources else ""
-    return record(profile, source, _fields(values))
+    return replace(record(profile, source, _fields(values)), said_by=tuple(sorted({*sources, *identified})))
 
 
 def _said(parties: Mapping[str, Any], use: Use) -> tuple[Any, str] | None:

@@ -4,11 +4,14 @@ import json
 from importlib.resources import files
 
 import pytest
+from msgspec.structs import replace
 
 from services.identity.likeness.assign import Pair, assigned, families_among, groups, objection, plausible
 from services.identity.likeness.explain import explained
+from services.identity.likeness.job import told
+from services.identity.likeness.linking import alikes
 from services.identity.likeness.model import COMPARISONS, blocking, level_name, settings
-from services.identity.likeness.records import TRAITS, Use, born, plain, record, record_of
+from services.identity.likeness.records import TRAITS, Record, Use, born, plain, record, record_of
 
 LIKE_ALL = {"given": "same", "surname": "same", "street": "same", "number": "same", "birth": "same"}
 
@@ -60,6 +63,30 @@ def test_what_others_supply_is_compared_only_where_it_is_said_of_the_source():
     assert (own.given, own.surname, own.email, own.city, own.source) == ("", "", "own@x.se", "malmo", "crm")
     more = record_of("p", facts, Use(others, frozenset({"list"})))
     assert (more.given, more.surname, more.email, more.city) == ("ada", "", "sold@x.se", "malmo")
+
+
+def test_a_pair_is_of_all_the_sources_of_what_was_compared():
+    """So that one that has no threshold keeps it from merging by itself; one that is not known has none."""
+    traits = {"firstName": {"first": [1, "e", "Ada", "crm"]}, "city": {"first": [1, "e", "Lund", "crm"]}}
+    facts = {"ids": {"email": {"a@x.se": [1, 1, "e", "web"]}}, "traits": traits}
+    known = record_of("a", facts)
+    assert (known.source, known.said_by) == ("crm", ("crm", "web"))
+    unknown = Record(id="b", said_by=("",))
+    assert told(pair(), {"a": known, "b": unknown})["sources"] == ["", "crm", "web"]
+
+
+def test_what_is_streamed_is_found():
+    """Through DuckDB and back: who they are, and that they look alike."""
+    same = {"given": "Margareta", "surname": "Öberg", "birth": "1964-08-23", "city": "Lund"}
+    one, other = record("a", "north", same), record("b", "south", {**same, "given": "Greta"})
+    third = record("c", "south", {"given": "Bo", "surname": "Ek", "birth": "1950-01-02", "city": "Ystad"})
+    found = alikes((replace(each, said_by=(each.source, "web")) for each in (one, other, third)), 3.0)
+    assert [(each.left, each.right) for each in found.pairs] == [("a", "b")]
+    assert found.pairs[0].levels["given"] == "short form" and found.pairs[0].probability > 0.99
+    assert {name: (each.source, each.said_by) for name, each in found.records.items()} == {
+        "a": ("north", ("north", "web")), "b": ("south", ("south", "web")),
+    }  # fmt: skip
+    assert alikes([], 3.0) == alikes([one], 3.0) == ([], {})
 
 
 def test_no_trait_of_a_special_category_is_compared():
