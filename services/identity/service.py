@@ -64,6 +64,7 @@ class IdentityService(Service):
     @subscribe("identity.erasures", stream=PRIVACY)
     def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people are dropped."""
+        self.store.desk.forget(events)
         return self.store.resolver.forget(events)
 
     @rpc

@@ -320,10 +320,13 @@ def test_what_was_said_of_who_is_erased_is_forgotten(world):
     )  # fmt: skip
     world.log.append(PRIVACY, [erasure])
     events = [each for part in range(world.log.partitions(PRIVACY)) for each in world.log.read(PRIVACY, part, 0, 10)]
+    assert world.db["candidates"].count_documents({}) == 2
+    world.desk.forget(events)
     finish = world.resolver.forget(events)
     world.transactor.run(lambda within: [world.log.append(*each, within) for each in finish(within)])
     assert world.desk.rows("accepted", 10) == world.desk.rows("refused", 10) == []
     assert world.profile(SOUTH) is None and world.profile(EAST)
+    assert world.db["candidates"].count_documents({"profiles": ada.id}) == 0
     world.verify()
 
 

@@ -7,6 +7,7 @@ rules: what those do not let be one person stays two, whoever says otherwise.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from contracts.privacy import SUBJECTS_ERASED
 from contracts.streams import IDENTITY
 from services.identity.domain.graph import Fact, Graph, Person, Verdict
 from services.identity.domain.rules import Rules
@@ -16,7 +17,7 @@ from services.identity.likeness.store import ACCEPTED, PROPOSED, REFUSED, STATUS
 from services.identity.resolver import SERVICE
 from services.identity.store import IdentityStore
 from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
-from shared.eventlog import EventLog, NewEvent, derive_id
+from shared.eventlog import Event, EventLog, NewEvent, derive_id
 from shared.keyring import Keyring
 from shared.transaction import Transaction, Transactor
 
@@ -185,6 +186,12 @@ class Desk:
         }
         self._store.put(row)
         return row
+
+    def forget(self, events: Sequence[Event]) -> None:
+        """Proposals of erased people are dropped; what was said of them is in the graph, and goes with them there."""
+        erased = [each for event in events if event.type == SUBJECTS_ERASED for each in event.texts("profiles")]
+        if erased:
+            self._store.forget(erased)
 
     # What is said of them
 

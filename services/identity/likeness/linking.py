@@ -1,11 +1,10 @@
 """splink at work. Imported by the job alone: splink and DuckDB are heavy, and an extra of their own (`likeness`).
 
 Records go into DuckDB as they come and stay there; only of those who look like somebody is anything kept in Python.
-What does not fit into memory DuckDB puts aside on disk, encrypted under a key that is gone with the process.
+Nothing of it is ever written to disk, since it would lie there in the clear: it must fit into memory.
 """
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -35,6 +34,8 @@ PAIRS_SAMPLED: Final = 5e6
 LEAST_KNOWN: Final = 2
 """A field that fewer records have says nothing."""
 PAGE: Final = 5_000
+CHUNK: Final = 100_000
+"""So many people at a time are compared with all."""
 COLUMNS: Final = ("id", "source", "said_by", "suffix", "root", *FIELDS)
 SEPARATOR: Final = "\x1f"
 """Between sources, in a column."""
@@ -69,10 +70,9 @@ class Linking:
         self._arrow: Any = pyarrow
         self._splink: Any = splink
         logging.getLogger("splink").setLevel(logging.ERROR)
-        self._folder = tempfile.TemporaryDirectory(prefix="samla-likeness-")
         self._db: Any = duckdb.connect(":memory:")
-        self._db.execute("set temp_file_encryption = true")
-        self._db.execute("set temp_directory = ?", [self._folder.name])
+        self._db.execute("set temp_directory = ''")
+        self._db.execute("set preserve_insertion_order = false")
         self._db.execute(f"create table people ({', '.join(f'{name} varchar' for name in COLUMNS)})")
 
     def __enter__(self) -> Self:
@@ -80,7 +80,6 @@ class Linking:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def add(self, records: Sequence[Record]) -> None:
         """Takes some in. What is empty is unknown."""
@@ -101,7 +100,12 @@ class Linking:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             linker = self._linker(count, known)
-            found = linker.inference.predict(threshold_match_weight=LEAST_WEIGHT, warning_mode="never").physical_name
+            found = linker.inference.predict(
+                threshold_match_weight=LEAST_WEIGHT,
+                num_chunks_left=-(-count // CHUNK),
+                num_chunks_right=1,
+                warning_mode="never",
+            ).physical_name
         families = families_among(self._pairs(f"select * from {found}", known))
         self._db.execute(
             f"create table strong as select id_l as id from {found} where match_weight >= {float(least)} "

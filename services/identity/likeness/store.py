@@ -31,6 +31,7 @@ class CandidateStore:
     def setup(self) -> None:
         """Makes collections and indexes."""
         make_collection(self._sources)
+        self._candidates.create_index([("profiles", ASCENDING)], name="profiles")
         self._candidates.create_index([("open", ASCENDING), ("probability", DESCENDING)], name="likeliest")
 
     def find(self, candidate: str) -> Row | None:
@@ -60,6 +61,10 @@ class CandidateStore:
         """Those of people who are no more."""
         if candidates:
             self._candidates.delete_many({"_id": {"$in": list(candidates)}})
+
+    def forget(self, profiles: Collection[str]) -> None:
+        """Those of people who are erased."""
+        self._candidates.delete_many({"profiles": {"$in": list(profiles)}})
 
     def sources(self) -> list[Row]:
         """What was set for sources."""
