@@ -450,6 +450,29 @@ class IdentityRulesWhole(Schema):
     version = fields.Integer(required=True)
 
 
+class CandidatesQuery(Schema):
+    """Which look-alikes."""
+
+    status = fields.String(load_default="proposed", validate=validate.OneOf(("proposed", "accepted", "refused")))
+    limit = _limit(100)
+
+
+class Likeness(Schema):
+    """What is to be done with a source's look-alikes."""
+
+    source = _text(200, "its name, as profiles show it", required=True)
+    threshold = fields.Float(
+        load_default=None,
+        allow_none=True,
+        validate=validate.Range(0.9, 1),
+        metadata={"description": "the probability from which they merge by themselves; never where left out"},
+    )
+    repeats = fields.Boolean(load_default=False, metadata={"description": "it holds a person more than once"})
+    compare = fields.Boolean(
+        load_default=False, metadata={"description": "it is compared though it is a partner's or a supplier's"}
+    )
+
+
 class Find(Schema):
     """By what somebody is known."""
 

@@ -5,7 +5,7 @@ An identifier's random subject stands for it; the identifiers themselves are not
 
 from typing import Final
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from contracts.envelope import ID
 
@@ -16,6 +16,7 @@ SET_ASIDE: Final = "identity.set_aside.v1"
 SHARED: Final = "identity.shared.v1"
 UNSHARED: Final = "identity.unshared.v1"
 GIVEN: Final = "identity.given.v1"
+REFUSED: Final = "identity.refused.v1"
 SPLIT: Final = "identity.split.v1"
 REGROUPED: Final = "identity.regrouped.v1"
 RULES_CHANGED: Final = "identity.rules_changed.v1"
@@ -46,6 +47,7 @@ class Decided(Schema):
     """By what something was decided."""
 
     event = fields.String(validate=ID, metadata={"description": "the tracking event that showed it"})
+    candidate = fields.String(validate=ID, metadata={"description": "the look-alikes of whom it was said"})
     rules = fields.Integer(strict=True, metadata={"description": "version of the rules; 0: those that are shipped"})
 
 
@@ -68,6 +70,9 @@ class Merged(Decided):
     profile = _id("the profile that is a part of it from now on")
     subject = fields.String(validate=ID, metadata={"description": "the identifier that showed it"})
     kind = fields.String(metadata={"description": "its kind"})
+    reason = fields.String(metadata={"description": "accepted, threshold; left out: by identifiers"})
+    probability = fields.Float(metadata={"description": "of look-alikes: that they are one person"})
+    subjects = fields.List(fields.String(validate=ID), metadata={"description": "of look-alikes: one of each"})
 
 
 class SetAside(Decided):
@@ -106,11 +111,23 @@ class Given(Decided):
     to = _id("the subject of the person's that the event named")
 
 
+class Refused(Schema):
+    """Two who look alike are two, somebody says: they are not proposed again."""
+
+    candidate = _id("the look-alikes; also the envelope's subject")
+    profiles = fields.List(fields.String(validate=ID), required=True, metadata={"description": "the two, as of then"})
+    subjects = fields.List(
+        fields.String(validate=ID), required=True, metadata={"description": "one of each, whoever's they become"}
+    )
+    probability = fields.Float(required=True, metadata={"description": "that they are one person"})
+
+
 class Regrouped(Schema):
     """Who is who was decided again, from the events themselves: `facts` stand in place of everything that had been
     decided about the dissolved people. It is one step: nobody ever sees them taken apart and not yet put together."""
 
     decision = _id("what this is a part of; a split's own id")
+    regrouping = fields.String(validate=ID, metadata={"description": "this event's id; left out: the decision's"})
     dissolved = fields.List(fields.String(validate=ID), required=True, metadata={"description": "profiles"})
     facts = fields.List(
         fields.Dict(),
@@ -184,6 +201,8 @@ class Link(Schema):
     since = fields.Integer()
     rules = fields.Integer(metadata={"description": "the version by which it was decided"})
     event = fields.String(metadata={"description": "the tracking event that showed it"})
+    candidate = fields.String(metadata={"description": "the look-alikes of whom it was said"})
+    probability = fields.Float(metadata={"description": "of look-alikes: that they are one person"})
     source = fields.String(allow_none=True)
     received = fields.Integer(allow_none=True, metadata={"unit": "ms since 1970 UTC"})
 
@@ -205,12 +224,51 @@ EVENTS: Final[dict[str, type[Schema]]] = {
     SHARED: Shared,
     UNSHARED: Unshared,
     GIVEN: Given,
+    REFUSED: Refused,
     SPLIT: Split,
     REGROUPED: Regrouped,
     RULES_CHANGED: RulesChanged,
     ERASED: Erased,
 }
 """Event type -> schema of its data."""
+
+
+class FieldOf(Schema):
+    """What a field says of two people; not what is in it."""
+
+    field = fields.String(required=True)
+    how = fields.String(required=True, metadata={"description": "same, alike, similar, different ..."})
+    weight = fields.Float(required=True, metadata={"description": "log2 of odds"})
+
+
+class CandidateRow(Schema):
+    """Two profiles that look like one person."""
+
+    candidate = fields.String(required=True, validate=ID)
+    profiles = fields.List(fields.String(validate=ID), required=True)
+    probability = fields.Float(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(("proposed", "accepted", "refused")))
+    sources = fields.List(fields.String(), required=True)
+    found = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+    decided = fields.Integer(required=True, allow_none=True, strict=True)
+    obstacle = fields.String(
+        required=True, allow_none=True, metadata={"description": "why identity's rules do not let them be one person"}
+    )
+    against = fields.List(fields.Nested(FieldOf), required=True)
+    # `for` is a word of Python's.
+    locals()["for"] = fields.List(fields.Nested(FieldOf), required=True)
+
+
+class LikenessRow(Schema):
+    """What was set for a source's look-alikes."""
+
+    source = fields.String(required=True, metadata={"description": "its name, as profiles show it"})
+    threshold = fields.Float(required=True, allow_none=True, metadata={"description": "None: never by itself"})
+    repeats = fields.Boolean(required=True, metadata={"description": "whether it holds a person more than once"})
+    compare = fields.Boolean(
+        required=True, metadata={"description": "whether it is compared though a partner's or supplier's"}
+    )
+
 
 RPCS: Final[dict[str, str]] = {
     "resolve": "([[kind, value], ...]) -> profile id of the first that is known and nobody else's, or None",
@@ -221,6 +279,12 @@ RPCS: Final[dict[str, str]] = {
     "split": "([kind, value]?, merge?) -> {decision, was, profiles}: takes an identifier or a merge back",
     "rules": "() -> {rules, changes}",
     "change_rules": "(rules) -> the rules in full, in force from now on",
+    "candidates": "(status?, limit?) -> [CandidateRow], the likeliest first",
+    "propose": "([{profiles, probability, sources, for, against}]) -> {proposed, decided_before, merged, not_merged}",
+    "accept_candidate": "(candidate) -> CandidateRow; the two are merged",
+    "refuse_candidate": "(candidate) -> CandidateRow; not proposed again",
+    "likeness_sources": "() -> [LikenessRow]",
+    "set_likeness": "(source, threshold?, repeats?, compare?) -> LikenessRow",
     "stats": "() -> {people, identifiers, merges, set_aside}",
 }
 """RPC of the service `identity` -> its arguments and reply. `passed` and `causes`: `stream:partition` -> position."""

@@ -30,7 +30,7 @@ def explain(who: str, as_json: AsJson = False) -> None:
     rows = [
         {
             **each,
-            "when": show.moment(each["received"]),
+            "when": show.moment(each["received"] or each["time"]),
             "identifier": f"{each.get('kind', '')}:{each['value'] or '(erased)'}" if "kind" in each else "",
             "why": each.get("reason") or (show.moment(each["since"]) if "since" in each else ""),
         }
@@ -118,3 +118,55 @@ def _tried(told: Mapping[str, Any]) -> None:
 
 def _people(groups: list[dict[str, Any]]) -> str:
     return "\n".join(", ".join(each["some"]) for each in groups)
+
+
+# Look-alikes
+
+
+@identity.command("candidates")
+def candidates(
+    known: Annotated[bool, typer.Option("--known", help="Only lists what was found before.")] = False,
+    least: Annotated[float, typer.Option(help="The probability from which a pair is proposed.")] = 0.9,
+    status: Annotated[str, typer.Option(help="proposed, accepted or refused")] = "proposed",
+    limit: int = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Finds people that look alike (in a process of its own), and lists them with what speaks for it and against."""
+    if not known:
+        command = [sys.executable, "-m", "services.identity.likeness", "--least", str(least)]
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE)
+        if done.returncode:
+            raise typer.Exit(done.returncode)
+        told = orjson.loads(done.stdout)
+        typer.echo(", ".join(f"{number} {name.replace('_', ' ')}" for name, number in told.items()), err=True)
+    found = ask("identity", "candidates", status, limit)
+    if as_json:
+        return show.as_json(found)
+    rows = [{**each, **{side: show.fields(each[side]) for side in ("for", "against")}} for each in found]
+    return show.table(rows, ["candidate", "profiles", "probability", "for", "against", "obstacle"])
+
+
+@identity.command("accept")
+def accept(candidate: str, as_json: AsJson = False) -> None:
+    """The two are one: merged, into the profile that was known first. `split --merge` takes it back."""
+    show.record(ask("identity", "accept_candidate", candidate), as_json)
+
+
+@identity.command("refuse")
+def refuse(candidate: str, as_json: AsJson = False) -> None:
+    """They are two; the pair is not proposed again."""
+    show.record(ask("identity", "refuse_candidate", candidate), as_json)
+
+
+@identity.command("likeness")
+def likeness(
+    source: Annotated[str, typer.Argument(help="As profiles show it; lists what is set where left out.")] = "",
+    threshold: Annotated[float | None, typer.Option(help="Merges by itself from there; never where left out.")] = None,
+    repeats: Annotated[bool, typer.Option("--repeats", help="It holds a person more than once.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="It is compared though others supply it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What holds for a source's look-alikes; sets all of it anew."""
+    if source:
+        return show.record(ask("identity", "set_likeness", source, threshold, repeats, compare), as_json)
+    return show.table(ask("identity", "likeness_sources"), ["source", "threshold", "repeats", "compare"], as_json)

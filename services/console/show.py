@@ -223,6 +223,11 @@ def text(value: Any) -> str:
     return safe(orjson.dumps(value).decode() if isinstance(value, (dict, list)) else str(value))
 
 
+def fields(found: Sequence[Mapping[str, Any]]) -> str:
+    """What fields say, in a cell."""
+    return ", ".join(f"{each['field']} {each['how']} ({each['weight']:+.1f})" for each in found)
+
+
 def moment(milliseconds: int | None) -> str:
     """An instant, readable, in UTC."""
     if milliseconds is None:

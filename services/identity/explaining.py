@@ -1,7 +1,7 @@
 """Why a profile is one person: each decision with what was said, where, when, and by which rules."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from contracts.streams import TRACKING
 from services.identity.history import History
@@ -62,11 +62,12 @@ class Explaining:
         return values
 
 
+_TOLD: Final = ("profile", "into", "kind", "reason", "since", "rules", "event", "candidate", "probability")
+
+
 def _link(fact: Mapping[str, Any], values: Mapping[str, str], cause: Event | None) -> dict[str, Any]:
     shown = {"id": fact["id"], "decided": fact["type"].split(".")[1], "time": fact["time"]}
-    told = {
-        name: fact[name] for name in ("profile", "into", "kind", "reason", "since", "rules", "event") if name in fact
-    }
+    told = {name: fact[name] for name in _TOLD if name in fact}
     return {
         **shown,
         **told,

@@ -6,11 +6,17 @@ from typing import Any, Final
 from contracts.identity import REGROUPED, SPLIT
 from contracts.streams import IDENTITY
 from services.identity.domain.graph import Person
+from services.identity.resolver import SERVICE
 from services.identity.store import IdentityStore
-from shared.eventlog import Event, EventLog
+from shared.eventlog import Event, EventLog, derive_id
 
 PAGE: Final = 500
 REGROUPINGS: Final = (SPLIT, REGROUPED)
+
+
+def said_by(candidate: str, number: int = 0) -> str:
+    """The id of the nth event that followed when two who look alike were said to be one."""
+    return derive_id(SERVICE, candidate, number)
 
 
 def unfolded(event: Event) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,8 @@ from contracts.streams import IDENTITY, TRACKING
 from services.identity.domain.graph import SIDES, Graph, Person
 from services.identity.domain.regrouping import Again, Cut, Heard, cut_of_identifier, cut_of_merge, decided_again
 from services.identity.domain.rules import Rules
-from services.identity.history import History
+from services.identity.domain.uniting import alike_of
+from services.identity.history import History, said_by
 from services.identity.resolver import SERVICE, Resolver
 from services.identity.store import IdentityStore
 from shared.checkpoints import Checkpoints, Place
@@ -113,13 +114,14 @@ class Regrouping:
         living = [each for each in subjects if each not in gone]
         owners = self._store.profile_of(living)
         people = list(self._store.people_by_id(owners.values()).values())
-        data: dict[str, Any] = {"decision": decision}
+        regrouping = new_id()
+        data: dict[str, Any] = {"decision": decision, "regrouping": regrouping}
         graph, again, causes = self._again(people, living, ground, rules, data)
         if not again.dissolved and not again.facts:
             return None
         about = again.dissolved[0] if again.dissolved else again.facts[0]["profile"]
         data |= {"dissolved": again.dissolved, "facts": again.facts}
-        self._happens(REGROUPED, about, new_id(), data, graph, ground, causes)
+        self._happens(REGROUPED, about, regrouping, data, graph, ground, causes)
         return _told(decision, about, living, graph)
 
     # Deciding again
@@ -157,8 +159,8 @@ class Regrouping:
         people = self._near(whom)
         members = {*subjects, *(subject for each in people for subject in each.members)}
         events = self._events(people, members, ground)
-        heard = self._heard(events, people, rules)
-        named = {found.subject for each in heard for found in each.claim.found}
+        heard = [*self._heard(events, people, rules), *self._said(members, rules)]
+        named = {subject for each in heard for subject in each.subjects}
         graph = self._store.load(members | named, [part for each in people for part in (each.id, *each.merged)])
         tried = Graph(graph.people.values(), graph.links, graph.apart)
         for side, name in enumerate(SIDES):
@@ -176,7 +178,9 @@ class Regrouping:
             members = {subject for each in fresh for subject in each.members}
             aside = {subject for each in fresh for subject in each.aside}
             given = {subject for each in self._store.given(members) for subject in (each.subject, each.to)}
-            owners = self._store.profile_of((aside | given) - members).values()
+            said = self._store.verdicts(members).values()
+            alike = {subject for each in said if each.accepted for subject in each.subjects}
+            owners = self._store.profile_of((aside | given | alike) - members).values()
             found = self._store.people_by_id({*self._store.beside(members), *owners} - near.keys())
             fresh = [each for name, each in found.items() if name == each.id and name not in near]
             if len(near) + len(fresh) > MOST_PEOPLE:
@@ -213,6 +217,19 @@ class Regrouping:
             for event, claim, of_then in self._claims(events[start : start + PAGE], rules_at):
                 heard.append(Heard(claim, of_then, first.get(event.id), (event.partition, event.position)))
         return heard
+
+    def _said(self, subjects: Collection[str], rules: Rules | None) -> list[Heard]:
+        """That somebody with one of these is one person with somebody else who looks alike; in its place among what was
+        decided, as it was decided when it was said."""
+        accepted = {name: each for name, each in self._store.verdicts(subjects).items() if each.accepted}
+        gone = self._keyring.fenced({subject for each in accepted.values() for subject in each.subjects})
+        accepted = {name: each for name, each in accepted.items() if gone.isdisjoint(each.subjects)}
+        rules_at = self._store.rules_by_time() if rules is None else lambda _: rules
+        events = self._log.find(IDENTITY, [said_by(name) for name in accepted])
+        return [
+            Heard(alike_of(name, each), rules_at(each.time), events[said_by(name)].position)
+            for name, each in accepted.items()
+        ]
 
     def _claims(self, events: Sequence[Event], rules_at: Callable[[int], Rules]) -> Iterator[tuple[Event, Any, Rules]]:
         """What each says, by the rules of then; what cannot be read was parked, and says nothing."""

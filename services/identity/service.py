@@ -8,6 +8,8 @@ from nameko.rpc import rpc
 from contracts.streams import PRIVACY, TRACKING
 from services.identity.domain.graph import Person
 from services.identity.explaining import Explaining
+from services.identity.likeness.desk import Desk
+from services.identity.likeness.store import PROPOSED, CandidateStore
 from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
 from services.identity.store import Change, Given, IdentityStore
@@ -38,6 +40,9 @@ class Parts:
             runtime.checkpoints,
             runtime.clock.now_ms,
         )
+        candidates = CandidateStore(runtime.db)
+        candidates.setup()
+        self.desk = Desk(self.graph, candidates, runtime.log, runtime.keyring, runtime.transactor, runtime.clock.now_ms)
 
 
 class IdentityService(Service):
@@ -59,6 +64,7 @@ class IdentityService(Service):
     @subscribe("identity.erasures", stream=PRIVACY)
     def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people are dropped."""
+        self.store.desk.forget(events)
         return self.store.resolver.forget(events)
 
     @rpc
@@ -93,6 +99,41 @@ class IdentityService(Service):
             _members(people.get(each["profile"]), given, is_behind(handled, each.get("causes") or {}, TRACKING))
             for each in requests
         ]
+
+    # Look-alikes: found by a job of its own, decided here.
+
+    @rpc(expected_exceptions=SamlaError)
+    def candidates(self, status: str = PROPOSED, limit: int = 100) -> list[dict[str, Any]]:
+        """Pairs that look like one person, the likeliest first."""
+        return self.store.desk.rows(status, limit)
+
+    @rpc(expected_exceptions=SamlaError)
+    def propose(self, pairs: list[dict[str, Any]]) -> dict[str, int]:
+        """What a run of the job found."""
+        return self.store.desk.propose(pairs)
+
+    @rpc(expected_exceptions=SamlaError)
+    def accept_candidate(self, candidate: str) -> dict[str, Any]:
+        """The two are one from now on."""
+        return self.store.desk.accept(candidate)
+
+    @rpc(expected_exceptions=SamlaError)
+    def refuse_candidate(self, candidate: str) -> dict[str, Any]:
+        """They are two, and are not proposed again."""
+        return self.store.desk.refuse(candidate)
+
+    @rpc
+    def likeness_sources(self) -> list[dict[str, Any]]:
+        """What was set for sources."""
+        return self.store.desk.sources()
+
+    @rpc(expected_exceptions=SamlaError)
+    def set_likeness(
+        self, source: str, threshold: float | None = None, repeats: bool = False, compare: bool = False
+    ) -> dict[str, Any]:
+        """From when on a source's look-alikes merge by themselves, whether it holds a person more than once, and
+        whether it is compared though others supply it."""
+        return self.store.desk.set_source(source, threshold, repeats, compare)
 
     @rpc
     def explain(self, profile: str) -> dict[str, Any] | None:

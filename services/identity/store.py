@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 from bson.int64 import Int64
-from pymongo import ASCENDING, DeleteOne, ReplaceOne
+from pymongo import ASCENDING, DESCENDING, DeleteOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
 
-from services.identity.domain.graph import Graph, Member, Person, Shared
+from services.identity.domain.graph import Graph, Member, Person, Shared, Verdict
 from services.identity.domain.rules import SHIPPED, Rules, rules_of
 from shared.errors import CheckpointMoved, SamlaError
 from shared.mongo import make_collection
@@ -45,6 +45,7 @@ class IdentityStore:
         self.links = db[f"links{end}"]
         self._apart = db[f"apart{end}"]
         self._given = db[f"given{end}"]
+        self._verdicts = db[f"verdicts{end}"]
         self._rules = db[f"rules{end}"]
         self._guard = db[f"guard{end}"]
         self._compiled: dict[int, Rules] = {0: SHIPPED}
@@ -58,6 +59,8 @@ class IdentityStore:
         self.links.create_index([("profile", ASCENDING)], name="profile")
         self._given.create_index([("subject", ASCENDING)], name="subject")
         self._given.create_index([("to", ASCENDING)], name="to")
+        self._verdicts.create_index([("subjects", ASCENDING)], name="subjects")
+        self._verdicts.create_index([("accepted", ASCENDING), ("probability", DESCENDING)], name="likeliest")
         make_collection(self._apart)
         self._guard.update_one({"_id": "graph"}, {"$setOnInsert": {"version": 0}}, upsert=True)
         make_collection(self._rules)
@@ -68,7 +71,7 @@ class IdentityStore:
             each.drop()
 
     def _collections(self) -> tuple[Any, ...]:
-        return self.people, self.links, self._apart, self._given, self._rules
+        return self.people, self.links, self._apart, self._given, self._verdicts, self._rules
 
     def version(self) -> tuple[int, int]:
         """(of the graph, of the rules). The first moves on with every change: what was decided on an older one is
@@ -163,6 +166,21 @@ class IdentityStore:
         found = self._given.find({"$or": [{"to": {"$in": to}}, {"subject": {"$in": own}}]}).sort("_id", ASCENDING)
         return [Given(doc["_id"], doc["subject"], doc["to"]) for doc in found]
 
+    def verdicts(self, subjects: Collection[str]) -> dict[str, Verdict]:
+        """Candidate -> what was said of them, of those who look alike and are known by one of these subjects."""
+        found = self._verdicts.find({"subjects": {"$in": list(subjects)}}).sort("_id", ASCENDING) if subjects else ()
+        return {doc["_id"]: _verdict(doc) for doc in found}
+
+    def likeliest(self, accepted: bool, limit: int) -> dict[str, Verdict]:
+        """Those of whom that was said, the likeliest first."""
+        found = self._verdicts.find({"accepted": accepted}).sort([("probability", DESCENDING), ("_id", ASCENDING)])
+        return {doc["_id"]: _verdict(doc) for doc in found.limit(limit)}
+
+    def accepted(self) -> Iterator[tuple[str, Verdict]]:
+        """All who are said to be one person, as it was said."""
+        found = self._verdicts.find({"accepted": True}, batch_size=PAGE).sort([("time", ASCENDING), ("_id", ASCENDING)])
+        return ((doc["_id"], _verdict(doc)) for doc in found)
+
     def shared(self, profiles: Iterable[str]) -> set[str]:
         """Devices (subjects) of these people that others use, too."""
         found = self.people.find({"_id": {"$in": list(profiles)}, "shared": {"$ne": []}}, {"shared": 1})
@@ -193,6 +211,7 @@ class IdentityStore:
             self.links.bulk_write(links, ordered=False, session=within.session)
         self._save_apart(graph, within)
         self._save_given(graph, within)
+        self._save_verdicts(graph, within)
 
     def _save_apart(self, graph: Graph, within: Transaction) -> None:
         steps: list[Any] = [
@@ -215,6 +234,17 @@ class IdentityStore:
                 for event, (subject, to) in graph.given.items()
             ]
             self._given.bulk_write(steps, ordered=False, session=within.session)
+
+    def _save_verdicts(self, graph: Graph, within: Transaction) -> None:
+        """What was said first stands."""
+        if graph.unsaid:
+            self._verdicts.delete_many({"subjects": {"$in": list(graph.unsaid)}}, session=within.session)
+        if graph.verdicts:
+            steps = [
+                UpdateOne({"_id": name}, {"$setOnInsert": {**each._asdict(), "time": Int64(each.time)}}, upsert=True)
+                for name, each in graph.verdicts.items()
+            ]
+            self._verdicts.bulk_write(steps, ordered=False, session=within.session)
 
     def people_by_id(self, profiles: Collection[str]) -> dict[str, Person]:
         """Profile id asked for -> the person it is (a part of) by now."""
@@ -250,6 +280,8 @@ class IdentityStore:
             yield f"apart {doc['_id']}", orjson.dumps(doc["sides"], option=orjson.OPT_SORT_KEYS)
         for doc in self._given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
+        for doc in self._verdicts.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
+            yield f"verdict {doc['_id']}", msgspec.json.encode(_verdict(doc))
         for doc in self._rules.find({}, session=session).sort("_id", ASCENDING):
             yield f"rules {doc['_id']}", f"{doc['decision']} {doc['time']} {doc['past']} {doc['rules']}".encode()
 
@@ -280,6 +312,14 @@ def _document(person: Person) -> dict[str, Any]:
 def _member(row: list[Any], person_since: int) -> Member:
     """[subject, kind, since]; in rows of the first form there is no `since`."""
     return Member(row[1], int(row[2]) if len(row) > 2 else person_since)
+
+
+def _verdict(doc: dict[str, Any]) -> Verdict:
+    one, other = doc["subjects"]
+    first, second = doc["profiles"]
+    return Verdict(
+        doc["accepted"], (one, other), (first, second), float(doc["probability"]), doc["reason"], int(doc["time"])
+    )
 
 
 def _person(doc: dict[str, Any]) -> Person:

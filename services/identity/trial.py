@@ -12,17 +12,18 @@ import argparse
 import heapq
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from contracts.streams import TRACKING
-from services.identity.domain.decide import decide
 from services.identity.domain.graph import Graph
+from services.identity.domain.regrouping import Heard
 from services.identity.domain.rules import Rules, rules_of
 from services.identity.domain.trial import Report, biggest, differences, few, groups_of, told
+from services.identity.domain.uniting import Alike, alike_of
 from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
 from services.identity.store import Change, IdentityStore
@@ -119,19 +120,36 @@ class Trial:
         }
         whole, self._count = sum(upto.values()), 0
         said = 0.0
-        for page in _pages(self._by_time(upto)):
-            chosen = [each for each in page if since <= each.time and (until is None or each.time < until)]
+        for page in _pages(heapq.merge(self._by_time(upto), self._said(), key=_time)):
+            chosen = [each for each in page if since <= _time(each) and (until is None or _time(each) < until)]
             for graph, each in zip(graphs, rules, strict=True):
-                for _, claim in self._resolver.claims(chosen, each):
-                    decide(graph, claim, each)
-                    for found in claim.found:
-                        self._named.setdefault(found.subject, claim.event)
+                for heard in self._heard(chosen, each):
+                    heard.decided(graph)
                 graph.settle()
-            self._count += len(page)
+            self._count += sum(isinstance(each, Event) for each in page)
             if time.monotonic() - said > SAY_SECONDS:
                 said = time.monotonic()
                 self._say("events", self._count, whole)
         return graphs
+
+    def _heard(self, page: Sequence[Event | Alike], rules: Rules) -> Iterator[Heard]:
+        """What each says, in their order."""
+        claims = {
+            event.id: claim
+            for event, claim in self._resolver.claims([each for each in page if isinstance(each, Event)], rules)
+        }
+        for claim in claims.values():
+            for found in claim.found:
+                self._named.setdefault(found.subject, claim.event)
+        for each in page:
+            if isinstance(each, Alike):
+                yield Heard(each, rules)
+            elif each.id in claims:
+                yield Heard(claims[each.id], rules)
+
+    def _said(self) -> Iterator[Alike]:
+        """That two who look alike are one person: other rules decide about that, too."""
+        return (alike_of(name, each) for name, each in self._store.accepted())
 
     def _by_time(self, upto: Mapping[int, int]) -> Iterator[Event]:
         partitions = [self._of_partition(each, at) for each, at in upto.items()]
@@ -156,8 +174,12 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _pages(events: Iterator[Event]) -> Iterator[list[Event]]:
-    page: list[Event] = []
+def _time(each: Event | Alike) -> int:
+    return each.time if isinstance(each, Event) else each.received
+
+
+def _pages(events: Iterable[Event | Alike]) -> Iterator[list[Event | Alike]]:
+    page: list[Event | Alike] = []
     for event in events:
         page.append(event)
         if len(page) == PAGE:

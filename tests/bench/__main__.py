@@ -29,7 +29,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import door, importing, load, storms
+from tests.bench import door, importing, likeness, load, storms
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -232,6 +232,11 @@ def measure(only: str, soak: float) -> list[Measured]:
         console.print("the collector's door")
         door.measure(noting(found), soak)
     if soak or (only and wanted("door", only)):
+        return found
+    if wanted("likeness", only):
+        console.print("look-alikes")
+        likeness.measure(noting(found))
+    if only and wanted("likeness", only):
         return found
     return found + measure_suite(only)
 

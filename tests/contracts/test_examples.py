@@ -21,7 +21,9 @@ SEALED = {f"tracking.{kind}": tracking.Body for kind in tracking.KINDS} | {
 }
 SDK = tracking.MESSAGES
 WEBHOOKS = dict.fromkeys(activation.WEBHOOK_TYPES.values(), activation.WebhookBody)
-ALL = [(".", EVENTS), ("sealed", SEALED), ("sdk", SDK), ("webhook", WEBHOOKS)]
+OTHER_FORMS = {identity.MERGED: identity.Merged}
+"""Of events that come in two: here a merge of two who look alike."""
+ALL = [(".", EVENTS), ("also", OTHER_FORMS), ("sealed", SEALED), ("sdk", SDK), ("webhook", WEBHOOKS)]
 
 
 CASES = [(EXAMPLES / folder / f"{name}.json", schema) for folder, known in ALL for name, schema in known.items()]

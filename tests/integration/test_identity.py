@@ -266,6 +266,21 @@ def test_rules_applied_to_the_past_give_what_they_would_have_given(world):
     assert world.store.version()[1] == told["version"] == 1
 
 
+def test_an_explanation_goes_on_after_rules_were_applied_to_the_past(world):
+    """What stands in the regrouping's place is told, and a merge of it can be taken back."""
+    world.rules({"kinds": {"crm": {"blocked": ["c-1"]}}})
+    world.happens(("crm", "c-1"), OLD)
+    world.happens(PHONE)
+    world.happens(("crm", "c-1"), PHONE)
+    Trial(world.tools(), lambda *_: None).apply({})
+    world.happens(PHONE, ANN)
+    chain = world.explaining.explain(world.profile(ANN))["chain"]
+    assert [each["decided"] for each in chain].count("created") == 2 and chain[-1]["value"] == "ann"
+    world.regrouping.split_merge(world.merges(ANN)[0]["id"])
+    assert not world.together(PHONE, OLD)
+    world.verify()
+
+
 def test_rules_applied_to_the_past_merge_what_was_blocked(world):
     """Also people who had nothing to do with one another until then."""
     world.rules({"kinds": {"crm": {"blocked": ["c-1"]}}})

@@ -1,4 +1,4 @@
-"""Identity's laws, under any sequence of events, splits, rules and rebuilds."""
+"""Identity's laws, under any sequence of events, accepted look-alikes, splits, rules and rebuilds."""
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.identity.domain.graph import Graph
 from services.identity.domain.rules import SHIPPED, rules_of
+from services.identity.domain.uniting import Alike, hindrance
 from tests.unit.identity.playing import Play
 
 KINDS = ["user", "anonymous", "email", "phone", "loyalty", "device"]
@@ -47,8 +48,18 @@ class UnionFind:
         return {frozenset(each) for each in found.values()}
 
 
+def kept(play, alike, rules):
+    """Whether two who were accepted are one, or something is in the way, or one was nobody yet when it was said."""
+    one, other = (play.graph.person_of(each) for each in alike.subjects)
+    if one is None or other is None or one.id == other.id:
+        return True
+    since = (who.members[subject].since for who, subject in zip((one, other), alike.subjects, strict=True))
+    return max(since) > alike.received or bool(hindrance(one, other, rules, alike.received))
+
+
 class Identity(RuleBasedStateMachine):
-    """Events come, identifiers and merges are split, rules change; the graph is rebuilt from its facts at any time."""
+    """Events come, look-alikes are accepted, identifiers and merges are split, rules change; the graph is rebuilt from
+    its facts at any time."""
 
     def __init__(self):
         super().__init__()
@@ -62,6 +73,16 @@ class Identity(RuleBasedStateMachine):
         if party == "third":
             assert all(any(old <= new for new in self.play.groups()) for old in before)
             assert len(self.play.groups()) >= len(before)
+
+    @rule(one=st.integers(0, 9), other=st.integers(0, 9))
+    @precondition(lambda self: len(self.play.groups()) > 1)
+    def two_are_accepted_as_one(self, one, other):
+        people = sorted(min(each) for each in self.play.groups())
+        mine, theirs = people[one % len(people)], people[other % len(people)]
+        why = hindrance(self.play.person(mine), self.play.person(theirs), self.play.rules, self.play.count + 1)
+        facts = self.play.unites(mine, theirs)
+        assert bool(facts) == (mine != theirs and not why)
+        assert self.play.together(mine, theirs) == (mine == theirs or not why)
 
     @rule(number=st.integers(0, 9))
     @precondition(lambda self: any(each["type"] == "identity.merged.v1" for each in self.play.valid))
@@ -98,9 +119,15 @@ class Identity(RuleBasedStateMachine):
         for kind, data, time in self.play.facts:
             rebuilt.evolve(kind, data, time)
         live = self.play.graph
-        assert (rebuilt.people, rebuilt.links, rebuilt.apart, rebuilt.given) == (
-            live.people, live.links, live.apart, live.given,
+        assert (rebuilt.people, rebuilt.links, rebuilt.apart, rebuilt.given, rebuilt.verdicts) == (
+            live.people, live.links, live.apart, live.given, live.verdicts,
         )  # fmt: skip
+
+    @invariant()
+    def what_was_accepted_is_one_unless_something_is_in_the_way(self):
+        """Of two who are somebody's from before it was said."""
+        for claim, rules, *_ in self.play.heard:
+            assert not isinstance(claim, Alike) or kept(self.play, claim, rules)
 
     @invariant()
     def every_link_is_known_at_both_ends(self):
@@ -174,6 +201,64 @@ def test_what_rested_on_a_merge_is_decided_again(history, later, kind):
             known.graph.apart.setdefault(subject, {})[split["decision"]] = side
     known.take(*history, event, *later)
     assert state_of(merged) == state_of(known)
+
+
+def alike_in(play):
+    """Two who may be accepted as one, by an identifier of each ("kind:value"); None where there are none."""
+    people = sorted(min(each) for each in play.groups())
+    for one in people:
+        for other in people:
+            if one < other and not hindrance(play.person(one), play.person(other), play.rules, play.count + 1):
+                return one, other
+    return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories)
+def test_accepted_then_split_is_as_if_it_had_never_been(history):
+    """Two who look alike are accepted as one; taken back, who is who and whose every event is are as without it."""
+    never, accepted = Play().take(*history), Play().take(*history)
+    two = alike_in(accepted)
+    assume(two)
+    assert accepted.unites(*two)
+    accepted.split_merge(-1)
+    assert state_of(accepted) == state_of(never)
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, histories)
+def test_what_rested_on_an_accepted_merge_is_decided_again(history, later):
+    """Events that came after it come out as if it had been known from the start that the two are not one."""
+    accepted = Play().take(*history)
+    two = alike_in(accepted)
+    assume(two)
+    accepted.unites(*two)
+    number = sum(each["type"] == "identity.merged.v1" for each in accepted.valid) - 1
+    accepted.take(*later).split_merge(number)
+    _, split, _ = accepted.facts[-1]
+    known = Play()
+    for side, name in enumerate(("left", "right")):
+        for subject in split[name]:
+            known.graph.apart.setdefault(subject, {})[split["decision"]] = side
+    known.take(*history)
+    assert known.unites(*two) == []
+    assert state_of(accepted) == state_of(known.take(*later))
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, histories, st.integers(0, 30))
+def test_deciding_again_keeps_what_was_accepted(history, later, number):
+    """An identifier is taken out that neither stands for: the two are one still, or something is in the way."""
+    play = Play().take(*history)
+    two = alike_in(play)
+    assume(two)
+    [merge, *_] = play.unites(*two)
+    said = play.heard[-1]
+    play.take(*later)
+    able = sorted(s for each in play.groups() if len(each) > 1 for s in each if s not in merge.data["subjects"])
+    assume(able)
+    play.split_identifier(able[number % len(able)])
+    assert kept(play, said.claim, said.rules)
 
 
 @settings(max_examples=300, deadline=None)

@@ -13,7 +13,7 @@ from contracts import admin
 from contracts.activation import DeliveryRow, DestinationRow
 from contracts.admin import rows_of
 from contracts.collector import AgreementRow, QuarantineRow, Recleaned, Replayed, SourceRow, Tested, Traced
-from contracts.identity import Explained, SplitDone
+from contracts.identity import CandidateRow, Explained, LikenessRow, SplitDone
 from contracts.segmentation import SegmentRow
 
 ROOT: Final = "/api/v1"
@@ -31,6 +31,7 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     "dialect": (r"^[a-z0-9-]{1,40}$", "a dialect: shopify, stripe, mailchimp, typeform, or the name of one's own"),
     "kind": (r"^(cleaning|plan)$", "cleaning or plan"),
     "identity": (r"^[A-Za-z0-9_.:-]{1,200}$", "its id, as the list has it"),
+    "candidate": (ID_PATTERN, "a candidate's id"),
     "who": (r"^([0-9a-f]{32}|[A-Za-z0-9_]{1,64}:[^/\x00]{1,1000})$", "a profile's id, or kind:value"),
     "service": (f"^({'|'.join(admin.SERVICES)})$", "a service"),
     "import": (ID_PATTERN, "an import's id"),
@@ -87,6 +88,8 @@ Deliveries = rows_of(DeliveryRow, "Deliveries")
 Timeline = rows_of(admin.Line, "Timeline")
 Parked = rows_of(admin.ParkedRow, "Parked")
 Heads = rows_of(admin.Head, "Heads")
+Candidates = rows_of(CandidateRow, "Candidates")
+LikenessRows = rows_of(LikenessRow, "LikenessRows")
 Imports = rows_of(admin.ImportRow, "Imports")
 
 NOBODY: Final = "nobody is known by this"
@@ -185,6 +188,16 @@ CALLS: Final[tuple[Call, ...]] = (
          query=admin.DeliveriesQuery, under="items"),
     Call("POST", "/deliveries/{delivery}/redrive", "activation", "redrive", "Sends a dead or held one again",
          admin.Redriven, under="redriven"),
+    # Look-alikes
+    Call("GET", "/candidates", "identity", "candidates", "People that look alike, with what speaks for it and against",
+         Candidates, query=admin.CandidatesQuery, under="items"),
+    Call("POST", "/candidates/{candidate}/accept", "identity", "accept_candidate", "The two are one: they are merged",
+         CandidateRow),
+    Call("POST", "/candidates/{candidate}/refuse", "identity", "refuse_candidate",
+         "They are two, and are not proposed again", CandidateRow),
+    Call("GET", "/likeness", "identity", "likeness_sources", "What was set for sources' look-alikes", LikenessRows,
+         under="items"),
+    Call("PUT", "/likeness", "identity", "set_likeness", "Sets it for one source", LikenessRow, takes=admin.Likeness),
     # Profiles and privacy
     Call("POST", "/profiles/find", "identity", "resolve", "Who is known by this; nothing personal in the address",
          admin.Found, takes=admin.Find, under="profile", missing=NOBODY),

@@ -52,8 +52,63 @@ class Identifiers(NamedTuple):
     """Splits that they stand on one side of."""
 
 
-def _of(person: Person) -> Identifiers:
+def of(person: Person) -> Identifiers:
+    """A person's."""
     return Identifiers(person.members, person.apart)
+
+
+def obstacle(have: Identifiers, come: Identifiers, rules: Rules, received: int, by_device: bool = False) -> str:
+    """Why these cannot be one person's; empty where they can. `received`: when that is asked (ms)."""
+    if any(have.apart.get(split, side) != side for split, side in come.apart.items()):
+        return APART
+    some = have.members
+    added = {subject: member for subject, member in come.members.items() if subject not in some}
+    for kind in sorted({member.kind for member in added.values()}):
+        rule = rules.of(kind)
+        held = [member for member in (*some.values(), *added.values()) if member.kind == kind]
+        theirs = any(member.kind == kind for member in some.values())
+        if by_device and theirs and not rule.device:
+            return f"other_{kind}"
+        if len(held) > rule.most:
+            return f"limit_of_{kind}"
+        if rule.window and _within(held, received, rule.window.days) > rule.window.limit:
+            return f"limit_of_{kind}_in_{rule.window.days}_days"
+    return ""
+
+
+def _within(held: Sequence[Member], received: int, days: int) -> int:
+    """How many became somebody's lately."""
+    return sum(each.since > received - days * DAY_MS for each in held)
+
+
+class Steps:
+    """What follows from one cause, step by step, with what every fact of it says."""
+
+    def __init__(self, graph: Graph, received: int, rules: Rules, cause: Mapping[str, Any]) -> None:
+        self._graph = graph
+        self._received = received
+        self._rules = rules
+        self._cause = {**cause, "rules": rules.version}
+        self._facts: list[Fact] = []
+
+    def _merge(self, person: Person, other: Person, **data: Any) -> Person:
+        """Two are one: the older stays. Gives who that is."""
+        into, old = sorted((person, other), key=lambda one: one.age)
+        self._happen(MERGED, into.id, into=into.id, profile=old.id, **data)
+        self._unshare(self._graph.people[into.id])
+        return self._graph.people[into.id]
+
+    def _unshare(self, person: Person) -> None:
+        """Who else was known on one of these devices is the same person by now."""
+        for subject, shared in person.shared.items():
+            if shared.other in person.members:
+                kind = person.members[subject].kind
+                self._happen(UNSHARED, person.id, profile=person.id, subject=subject, kind=kind)
+
+    def _happen(self, fact: str, about: str, **data: Any) -> None:
+        whole = {**data, **self._cause}
+        self._facts.append(Fact(fact, about, whole))
+        self._graph.evolve(fact, whole, self._received)
 
 
 def decide(graph: Graph, claim: Claim, rules: Rules = SHIPPED) -> list[Fact]:
@@ -61,14 +116,12 @@ def decide(graph: Graph, claim: Claim, rules: Rules = SHIPPED) -> list[Fact]:
     return _Deciding(graph, claim, rules).facts() if claim.found else []
 
 
-class _Deciding:
+class _Deciding(Steps):
     """One decision."""
 
     def __init__(self, graph: Graph, claim: Claim, rules: Rules) -> None:
-        self._graph = graph
+        super().__init__(graph, claim.received, rules, {"event": claim.event})
         self._claim = claim
-        self._rules = rules
-        self._facts: list[Fact] = []
         self._home: str | None = None
         self._pending: dict[str, Member] = {}
         """Of an event of somebody nobody knows yet."""
@@ -141,7 +194,7 @@ class _Deciding:
     def _join(self, new: dict[str, Member], each: Found) -> None:
         """Somebody nobody knew by this."""
         person = self._graph.people[self._home] if self._home else None
-        have = _of(person) if person else self._unknown()
+        have = of(person) if person else self._unknown()
         if reason := self._obstacle(have, self._together(new), by_device=False):
             self._aside.append((each, reason))
         elif person is None:
@@ -151,7 +204,7 @@ class _Deciding:
 
     def _settle(self, other: Person, each: Found, by_device: bool) -> None:
         """The event is this person's, if what it has named so far fits."""
-        if reason := self._obstacle(_of(other), self._unknown(), by_device):
+        if reason := self._obstacle(of(other), self._unknown(), by_device):
             self._create()
             self._apart(other, each, reason)
             return
@@ -163,19 +216,10 @@ class _Deciding:
     def _meet(self, other: Person, each: Found) -> None:
         """Two who are known already are named by one event."""
         person = self._graph.people[str(self._home)]
-        if reason := self._obstacle(_of(person), _of(other), self._is_device(each)):
+        if reason := self._obstacle(of(person), of(other), self._is_device(each)):
             return self._apart(other, each, reason)
-        into, old = sorted((person, other), key=lambda one: one.age)
-        self._happen(MERGED, into.id, into=into.id, profile=old.id, subject=each.subject, kind=each.kind)
-        self._home = into.id
-        return self._unshare(self._graph.people[into.id])
-
-    def _unshare(self, person: Person) -> None:
-        """Who else was known on one of these devices is the same person by now."""
-        for subject, shared in person.shared.items():
-            if shared.other in person.members:
-                kind = person.members[subject].kind
-                self._happen(UNSHARED, person.id, profile=person.id, subject=subject, kind=kind)
+        self._home = self._merge(person, other, subject=each.subject, kind=each.kind).id
+        return None
 
     def _apart(self, other: Person, each: Found, reason: str) -> None:
         """They stay two."""
@@ -195,26 +239,7 @@ class _Deciding:
         return Identifiers(members, self._graph.sides(members))
 
     def _obstacle(self, have: "Identifiers", come: "Identifiers", by_device: bool) -> str:
-        """Why these cannot be one person's; empty where they can."""
-        if any(have.apart.get(split, side) != side for split, side in come.apart.items()):
-            return APART
-        some = have.members
-        added = {subject: member for subject, member in come.members.items() if subject not in some}
-        for kind in sorted({member.kind for member in added.values()}):
-            rule = self._rules.of(kind)
-            held = [member for member in (*some.values(), *added.values()) if member.kind == kind]
-            theirs = any(member.kind == kind for member in some.values())
-            if by_device and theirs and not rule.device:
-                return f"other_{kind}"
-            if len(held) > rule.most:
-                return f"limit_of_{kind}"
-            if rule.window and self._within(held, rule.window.days) > rule.window.limit:
-                return f"limit_of_{kind}_in_{rule.window.days}_days"
-        return ""
-
-    def _within(self, held: Sequence[Member], days: int) -> int:
-        """How many became somebody's lately."""
-        return sum(each.since > self._claim.received - days * DAY_MS for each in held)
+        return obstacle(have, come, self._rules, self._received, by_device)
 
     # What happens
 
@@ -248,8 +273,3 @@ class _Deciding:
         named = (each for each in self._ordered if each.subject in person.members and each.subject != own)
         if (to := next(named, None)) is not None:
             self._happen(GIVEN, self._home, profile=self._home, subject=own, to=to.subject)
-
-    def _happen(self, fact: str, about: str, **data: Any) -> None:
-        whole = {**data, "event": self._claim.event, "rules": self._rules.version}
-        self._facts.append(Fact(fact, about, whole))
-        self._graph.evolve(fact, whole, self._claim.received)

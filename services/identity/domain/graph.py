@@ -11,6 +11,7 @@ from contracts.identity import (
     ERASED,
     GIVEN,
     MERGED,
+    REFUSED,
     REGROUPED,
     RULES_CHANGED,
     SET_ASIDE,
@@ -39,6 +40,25 @@ class Shared(NamedTuple):
     """From when on (ms) it tells nothing."""
     other: str
     """An identifier (subject) of who else."""
+
+
+class Verdict(NamedTuple):
+    """What was said of two who look alike."""
+
+    accepted: bool
+    subjects: tuple[str, str]
+    """An identifier of each, whoever they are a part of by now."""
+    profiles: tuple[str, str]
+    """Who they were, in order."""
+    probability: float
+    reason: str
+    time: int
+    """When it was said (ms)."""
+
+    def is_of(self, one: "Person", other: "Person") -> bool:
+        """Whether it was said of these two, under any identifier that is theirs by now."""
+        mine, theirs = self.subjects
+        return (mine in one.members and theirs in other.members) or (mine in other.members and theirs in one.members)
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +125,10 @@ class Graph:
         """Event -> (its own subject, the subject of whose it is), of those that were given to somebody."""
         self.ungiven: set[str] = set()
         """Subjects whose events, and to whom events, are no longer given."""
+        self.verdicts: dict[str, Verdict] = {}
+        """Candidate -> what was said of the two for the first time."""
+        self.unsaid: set[str] = set()
+        """Subjects of which nothing was said any more."""
 
     def person_of(self, subject: str) -> Person | None:
         """Whose identifier it is."""
@@ -120,9 +144,10 @@ class Graph:
 
     def settle(self) -> None:
         """What has changed so far is written, or need not be."""
-        for each in (self.touched, self.unlinked, self.relinked, self.set_apart, self.ungiven):
+        for each in (self.touched, self.unlinked, self.relinked, self.set_apart, self.ungiven, self.unsaid):
             each.clear()
         self.given.clear()
+        self.verdicts.clear()
 
     def _put(self, person: Person) -> None:
         self.people[person.id] = person
@@ -164,6 +189,18 @@ class Graph:
             self._put(Person(id=each, since=0, into=into.id))
         for subject in old.members:
             self._link(subject, into.id)
+        if "candidate" in data:
+            self._say(data, (data["profile"], data["into"]), data["reason"], time)
+
+    def _refused(self, data: Mapping[str, Any], time: int) -> None:
+        self._say(data, data["profiles"], "", time)
+
+    def _say(self, data: Mapping[str, Any], profiles: Iterable[str], reason: str, time: int) -> None:
+        """What was said stands, also where it is decided again, and whatever those two become."""
+        one, other = data["subjects"]
+        first, second = sorted(profiles)
+        verdict = Verdict(bool(reason), (one, other), (first, second), data["probability"], reason, time)
+        self.verdicts.setdefault(data["candidate"], verdict)
 
     def _set_aside(self, data: Mapping[str, Any], time: int) -> None:
         person = self.people[data["profile"]]
@@ -202,7 +239,8 @@ class Graph:
             self.evolve(each["type"], each, each["time"])
         founded = {each["profile"] for each in data["facts"] if each["type"] == CREATED}
         for profile in sorted(founded & self.people.keys()):
-            self._put(msgspec.structs.replace(self.people[profile], regrouped=data["decision"]))
+            event = data.get("regrouping", data["decision"])
+            self._put(msgspec.structs.replace(self.people[profile], regrouped=event))
 
     def dissolve(self, profiles: Iterable[str]) -> None:
         """These people are nobody any more, and their identifiers are nobody's."""
@@ -243,8 +281,10 @@ class Graph:
         for subject in data["subjects"]:
             self._lose(self.links.pop(subject, None), subject)
             self._forget(subject)
+            self.unsaid.add(subject)
             if self.apart.pop(subject, None) is not None:
                 self.set_apart.add(subject)
+        self.verdicts = {name: each for name, each in self.verdicts.items() if self.unsaid.isdisjoint(each.subjects)}
 
 
 SIDES: Final = ("left", "right")
@@ -257,6 +297,7 @@ _STEPS: Final[dict[str, Any]] = {
     SHARED: Graph._shared,
     UNSHARED: Graph._unshared,
     GIVEN: Graph._given,
+    REFUSED: Graph._refused,
     SPLIT: Graph._split,
     REGROUPED: Graph._regrouped,
     RULES_CHANGED: Graph._ruled,

@@ -7,20 +7,39 @@ from msgspec.structs import replace
 
 from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED
 from services.identity.domain.decide import Claim, decide
-from services.identity.domain.graph import Graph, Person
+from services.identity.domain.graph import Fact, Graph, Person
 from services.identity.domain.rules import Rules
+from services.identity.domain.uniting import Alike, unite
 from shared.errors import SamlaError
 
 
 class Heard(NamedTuple):
-    """A claim as it was heard, with the rules of then."""
+    """A claim as it was heard, with the rules of then; or what was said of two who look alike."""
 
-    claim: Claim
+    claim: Claim | Alike
     rules: Rules
     fact: int | None = None
     """Where in the stream of decisions the first stands that followed from it; None where none did."""
     place: tuple[int, int] = (0, 0)
     """(partition, position) of the event."""
+
+    @property
+    def id(self) -> str:
+        """The event's, or the candidate's."""
+        return self.claim.event if isinstance(self.claim, Claim) else self.claim.candidate
+
+    def decided(self, graph: Graph) -> list[Fact]:
+        """What follows. The graph is as if it had happened already."""
+        if isinstance(self.claim, Claim):
+            return decide(graph, self.claim, self.rules)
+        return unite(graph, self.claim, self.rules)
+
+    @property
+    def subjects(self) -> set[str]:
+        """All that it names."""
+        if isinstance(self.claim, Claim):
+            return {each.subject for each in self.claim.found}
+        return set(self.claim.subjects)
 
 
 def in_order(heard: Iterable[Heard]) -> list[Heard]:
@@ -32,13 +51,13 @@ def in_order(heard: Iterable[Heard]) -> list[Heard]:
     latest = 0
     for each in ordered:
         latest = max(latest, each.fact or 0)
-        before[each.claim.event] = each.fact or latest
-    places = {each.claim.event: number for number, each in enumerate(decided)}
+        before[each.id] = each.fact or latest
+    places = {each.id: number for number, each in enumerate(decided)}
     return sorted(
         ordered,
         key=lambda each: (
-            before[each.claim.event],
-            places.get(each.claim.event, len(places)),
+            before[each.id],
+            places.get(each.id, len(places)),
             each.claim.received,
             each.place,
         ),
@@ -61,9 +80,9 @@ def decided_again(graph: Graph, people: Collection[str], heard: Iterable[Heard])
     parts = {part: each for each, person in had.items() for part in (each, *person.merged)}
     graph.dissolve(people)
     facts: list[dict[str, Any]] = []
-    for claim, rules, *_ in in_order(heard):
-        for fact in decide(graph, claim, rules):
-            facts.append({"type": fact.type, "time": claim.received, **fact.data})
+    for each in in_order(heard):
+        for fact in each.decided(graph):
+            facts.append({"type": fact.type, "time": each.claim.received, **fact.data})
     same = {each for each, person in had.items() if _are_same(graph.people.get(each), person)}
     untouched = {part for part, each in parts.items() if each in same}
     # What was done on a device of theirs and is somebody else's goes with them when they are dissolved.

@@ -4,6 +4,7 @@ from services.identity.domain.decide import Claim, Found, decide
 from services.identity.domain.graph import Graph
 from services.identity.domain.regrouping import Heard, cut_of_identifier, cut_of_merge, decided_again
 from services.identity.domain.rules import SHIPPED
+from services.identity.domain.uniting import Alike, known_by, unite
 
 ALIASES = {"anon": "anonymous"}
 
@@ -23,6 +24,8 @@ class Play:
         self.facts = []
         """[(fact, time)], in order."""
         self.heard = []
+        self.count = 0
+        """Of events, and of look-alikes that were accepted."""
         self.passed = 0
         """Milliseconds that have passed between events, beside the one from each to the next."""
         self.valid = []
@@ -30,17 +33,36 @@ class Play:
 
     def happens(self, event, time=None, party="first"):
         """An event; what follows from it."""
-        number = len(self.heard) + 1
         pairs = event.items() if isinstance(event, dict) else event
         named = [(ALIASES.get(kind, kind), value) for kind, value in pairs]
         found = [Found(kind, f"{kind}:{self.rules.of(kind).value(value)}") for kind, value in named
                  if self.rules.of(kind).value(value) is not None]  # fmt: skip
         if not found:
             return []
-        now = number + self.passed
+        number, now = self._next()
         claim = Claim(f"event-{number:04}", now, found[0].subject, found, time or now, party)
         facts = decide(self.graph, claim, self.rules)
         self.heard.append(Heard(claim, self.rules, number, (0, number)))
+        return self._happened(facts, now)
+
+    def unites(self, one, other):
+        """Two ("kind:value" of each) who look alike are accepted; what follows from it."""
+        number, now = self._next()
+        people = [self.graph.person_of(subject_of(*each.split(":", 1))) for each in (one, other)]
+        if None in people:
+            return []
+        subjects = tuple(known_by(each, self.rules) for each in people)
+        alike = Alike(f"candidate-{number:04}", now, subjects, 0.99)
+        facts = unite(self.graph, alike, self.rules)
+        if facts:
+            self.heard.append(Heard(alike, self.rules, number))
+        return self._happened(facts, now)
+
+    def _next(self):
+        self.count += 1
+        return self.count, self.count + self.passed
+
+    def _happened(self, facts, now):
         self.facts += [(fact.type, fact.data, now) for fact in facts]
         self.valid += [{"type": fact.type, "time": now, **fact.data} for fact in facts]
         return facts
