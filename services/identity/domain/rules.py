@@ -9,8 +9,8 @@
 `unique`: two people with differing values are never one. `device`: it is somebody's only until somebody else is known
 on it. `limit`: so many one person may have, ever; `window`: and in so many days. `blocked` and `patterns` (with `*` and
 `?`): values that are nobody's, in any case of letters. `nobody`: by what they are made of (`zeros`, `one_digit`).
-`clean`: steps of shared.values. What is left out of a kind is as in the rules that are shipped; kinds that are not named
-are as `others`.
+`clean`: steps of shared.values. What is left out of a kind is as in the rules that are shipped; other kinds are as
+`others`.
 """
 
 import re
