@@ -130,7 +130,7 @@ SHIPPED: Final = Rules(
     kinds={
         "user": _rule(priority=1, unique=True),
         WRITTEN: Rule(priority=99, limit=1_000),
-        "crm": _rule(priority=2, unique=True),
+        "crm": _rule(priority=11, unique=True),
         "email": _rule(priority=10, clean=["trim", "lower"], blocked=(*NOBODY, *NOBODYS_EMAILS)),
         "phone": _rule(priority=20, nobody=("zeros", "one_digit")),
         "anonymous": _rule(priority=60, **_DEVICE),
