@@ -251,6 +251,9 @@ class NewAgreement(Schema):
     fields_ = fields.List(_text(200), required=True, data_key="fields", attribute="fields")
     since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
     until = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+    merges = fields.Boolean(
+        load_default=False, metadata={"description": "whether a partner's identifiers may show that two people are one"}
+    )
 
 
 class Signing(Schema):

@@ -110,6 +110,7 @@ class AgreementRow(Schema):
     until = fields.Integer(required=True, strict=True)
     created = fields.Integer(required=True, strict=True)
     ended = fields.Integer(required=True, strict=True, allow_none=True)
+    merges = fields.Boolean(metadata={"description": "whether its identifiers may show that two people are one"})
 
 
 class Tested(Schema):
@@ -182,7 +183,7 @@ RPCS: Final[dict[str, str]] = {
     "received_size": "(source) -> how many of its requests are kept as they were received",
     "trace": "(event) -> Traced: from a clean event to what was received",
     "reclean": "(source, after, limit, dry) -> Recleaned: a page; go on behind `after`",
-    "create_agreement": "(party, partner, purposes, fields, since, until) -> AgreementRow",
+    "create_agreement": "(party, partner, purposes, fields, since, until, merges?) -> AgreementRow",
     "agreements": "() -> [AgreementRow], oldest first",
     "sign_agreement": "(source, agreement) -> SourceRow: it sends under this agreement",
     "end_agreement": "(agreement) -> AgreementRow; its sources are refused from now on",

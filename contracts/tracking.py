@@ -125,6 +125,7 @@ class Body(Schema):
     )
     gpc = fields.Boolean(metadata={"description": "Sec-GPC: 1 was said: no sale, no sharing, no ads"})
     agreement = fields.String(metadata={"description": "the agreement or licence that it came under"})
+    merges = fields.Boolean(metadata={"description": "its agreement lets its identifiers show that two are one person"})
     cleaned = fields.Integer(strict=True, metadata={"description": "version of the source's cleaning rules"})
     uncleaned = fields.List(fields.String(), metadata={"description": "paths of values that they could not read"})
     set_aside = fields.List(

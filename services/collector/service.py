@@ -225,10 +225,17 @@ class CollectorService(Service):
     @rpc(expected_exceptions=SamlaError)
     @asked
     def create_agreement(
-        self, party: str, partner: str, purposes: list[str], fields: list[str], since: int, until: int
+        self,
+        party: str,
+        partner: str,
+        purposes: list[str],
+        fields: list[str],
+        since: int,
+        until: int,
+        merges: bool = False,
     ) -> dict[str, Any]:
         """An agreement with a partner, or a licence of a supplier."""
-        made = agreements.checked(new_id()[:16], party, partner, purposes, fields, since, until)
+        made = agreements.checked(new_id()[:16], party, partner, purposes, fields, since, until, merges)
         made = made._replace(created=self.runtime.clock.now_ms())
         self.store.sources.agreements.add(made)
         return made.row()

@@ -301,11 +301,12 @@ def agreement_create(
     field: Annotated[list[str], typer.Option(help="What, such as traits.email or properties.*; more than once.")],
     until: Annotated[str, typer.Option(help="The instant at which it ends, such as 2027-01-01")],
     since: Annotated[str, typer.Option(help="The instant from which it holds; now where left out.")] = "",
+    merges: Annotated[bool, typer.Option("--merges", help="A partner's ids may show that two are one.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a second- or third-party source may send, for what, and for how long."""
     begins = show.instant(since) if since else time.time_ns() // 1_000_000
-    made = ask("collector", "create_agreement", party, partner, purpose, field, begins, show.instant(until))
+    made = ask("collector", "create_agreement", party, partner, purpose, field, begins, show.instant(until), merges)
     show.record(made, as_json)
 
 

@@ -126,8 +126,7 @@ class Resolver:
                 if (subject := event.subject if each.own else subjects[each.kind, each.value])
             ]
             if body is not None and mine:
-                party = str(body.get("party", FIRST))
-                found.append((event, Claim(event.id, event.time, event.subject, mine, _time(body), party)))
+                found.append((event, _claim(event, body, mine)))
         return found
 
     def named(self, events: Sequence[Event], bodies: Sequence[Body | None], rules: Rules) -> dict[str, tuple[str, str]]:
@@ -216,6 +215,11 @@ def _named(body: Mapping[str, Any], rules: Rules) -> list[Named]:
         if not number and value != written:
             found.append(Named(WRITTEN, str(written), own=True))
     return found
+
+
+def _claim(event: Event, body: Body, found: list[Found]) -> Claim:
+    party, merges = str(body.get("party", FIRST)), body.get("merges") is True
+    return Claim(event.id, event.time, event.subject, found, _time(body), party, merges)
 
 
 def _time(body: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from contracts.tracking import PARTIES, Message
 from shared.errors import SamlaError
 
 FIRST: Final = PARTIES[0]
+SECOND: Final = PARTIES[1]
 KINDS: Final = {"second": "agreement", "third": "licence"}
 """Party of a source -> what it needs."""
 PARTS: Final = ("traits", "properties", "context")
@@ -65,6 +66,8 @@ class Agreement(NamedTuple):
     created: int = 0
     ended: int | None = None
     """When it was ended before its time."""
+    merges: bool = False
+    """Whether a partner's identifiers may show that two people are one."""
 
     def row(self) -> dict[str, Any]:
         """As it is shown."""
@@ -77,7 +80,14 @@ class Agreement(NamedTuple):
 
 
 def checked(
-    identity: str, party: str, partner: str, purposes: Sequence[str], fields: Sequence[str], since: int, until: int
+    identity: str,
+    party: str,
+    partner: str,
+    purposes: Sequence[str],
+    fields: Sequence[str],
+    since: int,
+    until: int,
+    merges: bool = False,
 ) -> Agreement:
     """An agreement of these. Raises SamlaError that says what is wrong."""
     if party not in KINDS:
@@ -90,7 +100,9 @@ def checked(
         raise SamlaError(f"fields are 1 to {MOST_FIELDS} paths under {', '.join(PARTS)}, such as traits.email")
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in (since, until)) or since >= until:
         raise SamlaError("an agreement holds from an instant until a later one")
-    return Agreement(identity, party, partner.strip(), tuple(purposes), tuple(fields), since, until)
+    if merges and party != SECOND:
+        raise SamlaError("identifiers of a supplier never show that two people are one")
+    return Agreement(identity, party, partner.strip(), tuple(purposes), tuple(fields), since, until, merges=merges)
 
 
 def _is_field(path: object) -> bool:

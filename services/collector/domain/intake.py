@@ -214,7 +214,7 @@ def _accepted(body: dict[str, Any], ready: Prepared, arrival: Arrival, policy: P
     if rules.cleaning is not None:
         body |= {"cleaned": rules.cleaning.version} | ({"uncleaned": ready.uncleaned} if ready.uncleaned else {})
     if rules.agreement is not None:
-        body["agreement"] = rules.agreement.id
+        body |= {"agreement": rules.agreement.id} | ({"merges": True} if rules.agreement.merges else {})
     ordinary, sensitive = split(body, policy)
     return Accepted(
         TYPES[body["type"]],

@@ -42,6 +42,8 @@ class Claim(NamedTuple):
     time: int = 0
     """When it happened (ms); 0: when it was received."""
     party: str = FIRST
+    merges: bool = False
+    """Whether its agreement lets a partner's identifiers show that two people are one."""
 
 
 class Identifiers(NamedTuple):
@@ -145,12 +147,13 @@ class _Deciding(Steps):
 
     def _by_priority(self) -> list[Found]:
         """Those that may count. A supplier's identifiers show nothing of one another, nor do a partner's, unless
-        the rules say so."""
+        its agreement or the rules say so."""
         found = sorted(self._claim.found, key=lambda each: self._rules.of(each.kind).priority)
         people = [each for each in found if not self._is_device(each)]
         devices = [each for each in found if self._is_device(each)]
         ordered = [*people, *devices]
-        if self._claim.party == FIRST or (self._claim.party == SECOND and self._rules.second_party_merges):
+        merges = self._claim.merges or self._rules.second_party_merges
+        if self._claim.party == FIRST or (self._claim.party == SECOND and merges):
             return ordered
         own = next((each for each in ordered if each.subject == self._claim.subject), ordered[0])
         self._aside = [(each, "party") for each in ordered if each.subject != own.subject]

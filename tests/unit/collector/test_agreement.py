@@ -66,6 +66,17 @@ def test_what_is_refused_is_kept_nowhere():
     assert "SECRET" not in str((one, intake.shared)) and json.loads(one.ordinary)["agreement"] == "hotel"
 
 
+def test_an_agreement_may_let_a_partners_identifiers_merge_and_never_a_suppliers():
+    """Each event says so, for identity."""
+    for merges in (True, False):
+        rules = Rules(agreement=agreement()._replace(merges=merges))
+        batch = Batch([{"type": "identify", "userId": "u"}], {})
+        [one] = take_in(batch, source(rules).arrival(DAY, False, Sender()), POLICY, lambda: "m").accepted
+        assert json.loads(one.ordinary).get("merges", False) is merges
+    with pytest.raises(SamlaError, match="supplier"):
+        checked("list", "third", "List Ltd", ["marketing"], ["traits.email"], 0, DAY, merges=True)
+
+
 def test_each_agreement_has_a_class_of_data_and_so_a_key_of_its_own():
     """A reader finds an event's part under whichever class it is sealed."""
     ordinary, special = class_of("hotel", False), class_of("hotel", True)

@@ -31,7 +31,7 @@ class Play:
         self.valid = []
         """Facts that hold: those that nothing stands in place of."""
 
-    def happens(self, event, time=None, party="first"):
+    def happens(self, event, time=None, party="first", merges=False):
         """An event; what follows from it."""
         pairs = event.items() if isinstance(event, dict) else event
         named = [(ALIASES.get(kind, kind), value) for kind, value in pairs]
@@ -40,7 +40,7 @@ class Play:
         if not found:
             return []
         number, now = self._next()
-        claim = Claim(f"event-{number:04}", now, found[0].subject, found, time or now, party)
+        claim = Claim(f"event-{number:04}", now, found[0].subject, found, time or now, party, merges)
         facts = decide(self.graph, claim, self.rules)
         self.heard.append(Heard(claim, self.rules, number, (0, number)))
         return self._happened(facts, now)

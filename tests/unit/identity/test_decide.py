@@ -193,6 +193,10 @@ def test_a_suppliers_identifiers_never_merge_and_a_partners_only_where_the_rules
         play = Play(rules_of(1, {"second_party_merges": allowed})).take(*people)
         play.happens([E1, E2], party=party)
         assert len(play.groups()) == groups, (party, allowed)
+    for party, groups in (("third", 2), ("second", 1)):
+        play = Play().take(*people)
+        play.happens([E1, E2], party=party, merges=True)
+        assert len(play.groups()) == groups, party
 
 
 # Rules
