@@ -60,11 +60,13 @@ def alikes(records: Iterable[Record], least: float) -> Alikes:
 class Linking:
     """Records in a database of their own, gone at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: str = "") -> None:
+        """`memory`: that DuckDB may take, as `8GB`; most of the machine's where it is empty."""
         try:
             import duckdb  # noqa: PLC0415
             import pyarrow  # noqa: PLC0415
             import splink  # noqa: PLC0415
+            from splink.internals.exceptions import SplinkException  # noqa: PLC0415
         except ImportError as error:
             raise SamlaError(f"{error.name} is missing: pip install 'samla[likeness]'") from error
         self._arrow: Any = pyarrow
@@ -73,6 +75,9 @@ class Linking:
         self._db: Any = duckdb.connect(":memory:")
         self._db.execute("set temp_directory = ''")
         self._db.execute("set preserve_insertion_order = false")
+        if memory:
+            self._db.execute("set memory_limit = ?", [memory])
+        self._errors: tuple[type[Exception], ...] = (duckdb.Error, SplinkException)
         self._db.execute(f"create table people ({', '.join(f'{name} varchar' for name in COLUMNS)})")
 
     def __enter__(self) -> Self:
@@ -80,6 +85,10 @@ class Linking:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._db.close()
+        if isinstance(error, self._errors):
+            # Its text might quote what is compared.
+            why = "too little memory" if "Out of Memory" in str(error) else type(error).__name__
+            raise SamlaError(f"people could not be compared ({why}): nothing was proposed") from None
 
     def add(self, records: Sequence[Record]) -> None:
         """Takes some in. What is empty is unknown."""

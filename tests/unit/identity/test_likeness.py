@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from services.identity.likeness.assign import Pair, assigned, families_among, groups, objection, plausible
 from services.identity.likeness.explain import explained
 from services.identity.likeness.job import told
-from services.identity.likeness.linking import alikes
+from services.identity.likeness.linking import Linking, alikes
 from services.identity.likeness.model import COMPARISONS, blocking, level_name, settings
 from services.identity.likeness.records import TRAITS, Record, Use, born, plain, record, record_of
+from shared.errors import SamlaError
 
 LIKE_ALL = {"given": "same", "surname": "same", "street": "same", "number": "same", "birth": "same"}
 
@@ -87,6 +88,15 @@ def test_what_is_streamed_is_found():
         "a": ("north", ("north", "web")), "b": ("south", ("south", "web")),
     }  # fmt: skip
     assert alikes([], 3.0) == alikes([one], 3.0) == ([], {})
+
+
+def test_too_little_memory_is_told_without_what_was_compared():
+    """Nothing is put aside on disk instead."""
+    people = [record(f"{n}", "north", {"given": "Ada", "surname": "Berg", "city": f"Lund {n}"}) for n in range(5_000)]
+    with pytest.raises(SamlaError, match="too little memory") as raised, Linking(memory="20MB") as linking:
+        linking.add(people)
+        linking.alikes(3.0)
+    assert "Ada" not in str(raised.value) and raised.value.__cause__ is None
 
 
 def test_no_trait_of_a_special_category_is_compared():
