@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from urllib.request import urlopen
 
 import pytest
-from nameko.exceptions import RemoteError
+from nameko.exceptions import RemoteError, UnknownService
 
 from contracts.streams import ACTIVATION, SEGMENTATION
 from services.activation.rebuild import Tools, compare
@@ -55,8 +55,15 @@ class Suite:
     def activation(self):
         """One more instance of activation, up."""
         made = self.start("shared.runner", "activation")
-        eventually(lambda: up(made.health), seconds=30)
+        eventually(lambda: up(made.health) and self.answers(), seconds=60)
         return made
+
+    def answers(self):
+        """Whether its RPCs are there: it is well a moment before its queue is."""
+        try:
+            return self.ask("stats") is not None
+        except UnknownService:
+            return False
 
     def close(self):
         """Ends everything that it started."""
