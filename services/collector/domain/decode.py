@@ -78,14 +78,18 @@ def parsed(body: bytes) -> Message | Refused:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if error.msg.startswith(_DEPTH):
-            return _TOO_DEEP
-        return Refused(400, "bad_json", f"the body is not JSON (line {error.lineno}, column {error.colno})")
+        return _unread(error)
     if brackets > DEEPEST and is_deeper(value, DEEPEST):
         return _TOO_DEEP
     if not isinstance(value, dict):
         return Refused(400, "not_an_object", "the body must be a JSON object")
     return value
+
+
+def _unread(error: orjson.JSONDecodeError) -> Refused:
+    if error.msg.startswith(_DEPTH):
+        return _TOO_DEEP
+    return Refused(400, "bad_json", f"the body is not JSON (line {error.lineno}, column {error.colno})")
 
 
 _TOO_DEEP: Final = Refused(400, "too_deep", f"JSON may be nested {DEEPEST} deep")
