@@ -48,8 +48,12 @@ Names = Mapping[str, str]
 YES: Final = frozenset({"1", "true", "yes", "y", "ja", "j", "sant", "x", "on"})
 NO: Final = frozenset({"0", "false", "no", "n", "nej", "falskt", "off"})
 FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
-LONGEST: Final = 10_000
-"""Characters of a text that is read as a number, a date or a name."""
+LONGEST: Final = 320
+"""Characters of a text that is read as an address, a number, a date or a name."""
+LONGEST_SPOKEN: Final = 60
+"""Of a date in a language's words."""
+WEIGHT: Final = 20
+"""As many other values are read in the time that a date in a language's words takes."""
 MOST_STEPS: Final = 20
 LONGEST_OPTION: Final = 100
 MOST_DIGITS: Final = 18
@@ -63,6 +67,19 @@ def compiled(steps: object) -> Clean:
         raise SamlaError(f"1 to {MOST_STEPS} steps")
     made = [_step(each) for each in listed]
     return made[0] if len(made) == 1 else partial(_in_turn, made)
+
+
+def weight(steps: object) -> int:
+    """For how many values one counts that these steps clean, where it matters how long that takes."""
+    listed = steps if isinstance(steps, list) else [steps]
+    return sum(WEIGHT for each in listed if isinstance(each, dict) and _is_spoken(each)) or 1
+
+
+def _is_spoken(step: Mapping[str, Any]) -> bool:
+    return any(name in _SPOKEN and isinstance(each, dict) and "language" in each for name, each in step.items())
+
+
+_SPOKEN: Final = ("date", "time")
 
 
 def _in_turn(steps: Sequence[Clean], value: Any) -> Any:
@@ -117,8 +134,11 @@ def _unicode(options: Options) -> Clean:
 
 
 def _email(text: str) -> str:
+    text = text.strip()
+    if len(text) > LONGEST:
+        raise ValueError("no e-mail address")
     try:
-        return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
+        return validate_email(text, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError as error:
         raise ValueError("no e-mail address") from error
 
@@ -414,7 +434,7 @@ def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
         raise SamlaError(f"language: dates in {told(language)} cannot be read") from error
 
     def read(value: Any) -> datetime:
-        if not isinstance(value, str) or len(value) > 100:
+        if not isinstance(value, str) or len(value) > LONGEST_SPOKEN:
             raise ValueError("no date")
         try:
             found: datetime | None = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj

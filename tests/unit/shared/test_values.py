@@ -173,3 +173,18 @@ def test_what_a_table_says_beside_names_is_no_language(written):
     """It marks the living ones by a letter."""
     with pytest.raises(ValueError, match="no such name"):
         compiled("language")(written)
+
+
+@pytest.mark.parametrize(
+    ("steps", "written"),
+    [("email", "a" * 400 + "@example.org"), ("number", "1" * 400), ("country", "x" * 400), ("date", "1" * 400),
+     ({"date": {"language": "sv"}}, "1 jan " * 16)],
+)  # fmt: skip
+def test_a_text_that_is_too_long_to_be_one_is_not_looked_into(steps, written, monkeypatch):
+    """Its readers take long over such texts."""
+    clean = compiled(steps)
+    for name in ("validate_email", "_bare", "parse_decimal", "datetime"):
+        monkeypatch.setattr(values, name, None)
+    monkeypatch.setattr("dateparser.DateDataParser.get_date_data", None)
+    with pytest.raises(ValueError, match="^no "):
+        clean(written)
