@@ -15,6 +15,7 @@ Nothing here may touch what a message is known by or what somebody has agreed to
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from services.collector.domain.decode import holds_more
 from services.collector.domain.mending import STEPS, mended
 from services.collector.domain.mending import checked as checked_rule
 from shared.checking import bounded, only, told
@@ -138,7 +139,7 @@ def cleaned(
     """The message by the rules; it is left as it is. `note` is told of every value that was looked at. `within` gives
     what of a message may be kept, by what its fields are called once they are renamed; what the rules themselves set
     is not asked about. What is done with one message is bounded: of one with more in it nothing is cleaned."""
-    if _has_more(message, MOST_PARTS):
+    if holds_more(message, MOST_PARTS):
         return Cleaned(message, [], "", True)
     whole = mended(message, cleaning.before)
     if within is not None and cleaning.before:
@@ -181,22 +182,6 @@ class _Left:
         self.places -= places
         if self.places < 0:
             raise _TooMany
-
-
-def _has_more(message: Message, most: int) -> bool:
-    """Whether there are more values in it."""
-    level: list[Any] = [message]
-    while level:
-        most -= sum(map(len, level))
-        if most < 0:
-            return True
-        level = [
-            each
-            for holder in level
-            for each in (holder.values() if isinstance(holder, dict) else holder)
-            if isinstance(each, (dict, list))
-        ]
-    return False
 
 
 class _Place(NamedTuple):

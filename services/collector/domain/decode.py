@@ -113,6 +113,22 @@ def is_deeper(value: object, most: int) -> bool:
     return True
 
 
+def holds_more(value: Any, most: int) -> bool:
+    """Whether more values than that are in an object or list, at any depth. Ends where that is known."""
+    level = [value]
+    while level:
+        most -= sum(map(len, level))
+        if most < 0:
+            return True
+        level = [
+            each
+            for holder in level
+            for each in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(each, _HOLDERS)
+        ]
+    return False
+
+
 _HOLDERS: Final = (dict, list)
 
 
