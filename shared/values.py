@@ -27,7 +27,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -43,12 +43,17 @@ from shared.errors import SamlaError
 
 Clean = Callable[[Any], Any]
 Options = Mapping[str, Any]
+Names = Mapping[str, str]
 
 YES: Final = frozenset({"1", "true", "yes", "y", "ja", "j", "sant", "x", "on"})
 NO: Final = frozenset({"0", "false", "no", "n", "nej", "falskt", "off"})
 FORMS: Final = ("NFC", "NFD", "NFKC", "NFKD")
-LONGEST: Final = 10_000
-"""Characters of a text that is read as a number, a date or a name."""
+LONGEST: Final = 320
+"""Characters of a text that is read as an address, a number, a date or a name."""
+LONGEST_SPOKEN: Final = 60
+"""Of a date in a language's words."""
+WEIGHT: Final = 20
+"""As many other values are read in the time that a date in a language's words takes."""
 MOST_STEPS: Final = 20
 LONGEST_OPTION: Final = 100
 MOST_DIGITS: Final = 18
@@ -62,6 +67,19 @@ def compiled(steps: object) -> Clean:
         raise SamlaError(f"1 to {MOST_STEPS} steps")
     made = [_step(each) for each in listed]
     return made[0] if len(made) == 1 else partial(_in_turn, made)
+
+
+def weight(steps: object) -> int:
+    """For how many values one counts that these steps clean, where it matters how long that takes."""
+    listed = steps if isinstance(steps, list) else [steps]
+    return sum(WEIGHT for each in listed if isinstance(each, dict) and _is_spoken(each)) or 1
+
+
+def _is_spoken(step: Mapping[str, Any]) -> bool:
+    return any(name in _SPOKEN and isinstance(each, dict) and "language" in each for name, each in step.items())
+
+
+_SPOKEN: Final = ("date", "time")
 
 
 def _in_turn(steps: Sequence[Clean], value: Any) -> Any:
@@ -116,8 +134,11 @@ def _unicode(options: Options) -> Clean:
 
 
 def _email(text: str) -> str:
+    text = text.strip()
+    if len(text) > LONGEST:
+        raise ValueError("no e-mail address")
     try:
-        return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
+        return validate_email(text, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError as error:
         raise ValueError("no e-mail address") from error
 
@@ -144,40 +165,64 @@ def e164(text: str, region: str | None) -> str:
 
 
 def _country(options: Options) -> Clean:
-    return _code(_named(pycountry.countries, "iso3166-1", options.get("language")), pycountry.countries, "alpha_2")
+    return _code(_named(pycountry.countries, "iso3166-1", options.get("language")), _codes(*_COUNTRIES))
 
 
 def _language(options: Options) -> Clean:
-    return _code(_named(pycountry.languages, "iso639-3", options.get("language")), pycountry.languages, "alpha_2")
+    return _code(_named(pycountry.languages, "iso639-3", options.get("language")), _codes(*_LANGUAGES))
 
 
 def _currency(options: Options) -> Clean:
-    return _code({}, pycountry.currencies, "alpha_3")
+    return _code({}, _codes(*_CURRENCIES))
 
 
-def _code(named: Mapping[str, Any], table: Any, field: str) -> Clean:
+def _code(named: Names, codes: Names) -> Clean:
     def clean(value: Any) -> Any:
         if not isinstance(value, str) or len(value) > LONGEST:
             raise ValueError("no code")
-        text = " ".join(value.split())
-        try:
-            found = named.get(text.casefold()) or table.lookup(text)
-        except LookupError as error:
-            raise ValueError("no such name or code") from error
-        return getattr(found, field, None) or found.alpha_3
+        text = " ".join(value.split()).casefold()
+        found = named.get(text) or codes.get(text)
+        if found is None:
+            raise ValueError("no such name or code")
+        return found
 
     return clean
 
 
-def _named(table: Any, domain: str, language: object) -> Mapping[str, Any]:
-    """Names in a language -> what they name."""
+_COUNTRIES: Final = (
+    pycountry.countries,
+    ("alpha_2", "alpha_3", "numeric", "name", "official_name", "common_name", "flag"),
+)
+_LANGUAGES: Final = (
+    pycountry.languages,
+    ("alpha_3", "name", "alpha_2", "bibliographic", "common_name", "inverted_name"),
+)
+_CURRENCIES: Final = (pycountry.currencies, ("alpha_3", "name", "numeric"))
+
+
+@cache
+def _codes(table: Any, fields: tuple[str, ...]) -> Names:
+    """Codes and names of a table -> code, so that one that is in none costs no walk through thousands."""
+    found: dict[str, str] = {}
+    for field in reversed(fields):
+        found |= {value.casefold(): _short(each) for each in table if (value := getattr(each, field, None))}
+    return found
+
+
+def _short(each: Any) -> str:
+    """Its code of two letters, where it has one."""
+    return str(getattr(each, "alpha_2", None) or each.alpha_3)
+
+
+def _named(table: Any, domain: str, language: object) -> Names:
+    """Names in a language -> code."""
     if language is None:
         return {}
     # It becomes part of a file's name.
     if not _LANGUAGE.fullmatch(str(language)):
         raise SamlaError(f"language is a code such as sv, not {told(language)}")
     try:
-        return _names(table, domain, str(language))
+        return _translated(table, domain, str(language))
     except FileNotFoundError as error:
         raise SamlaError(f"language: names in {told(language)} are not known") from error
 
@@ -186,9 +231,9 @@ _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(?:[_@-][A-Za-z]{2,10})*")
 
 
 @cache
-def _names(table: Any, domain: str, language: str) -> Mapping[str, Any]:
+def _translated(table: Any, domain: str, language: str) -> Names:
     translated = gettext.translation(domain, pycountry.LOCALES_DIR, languages=[language]).gettext
-    return {translated(each.name).casefold(): each for each in table}
+    return {translated(each.name).casefold(): _short(each) for each in table}
 
 
 # Numbers
@@ -231,7 +276,7 @@ def _local(text: str, locale: Locale) -> Decimal:
     for each in (text, spaced, spaced.replace("\u00a0", "\u202f")):
         try:
             return parse_decimal(each, locale, strict=True)
-        except NumberFormatError:
+        except (NumberFormatError, ArithmeticError):
             continue
     raise ValueError("no number in this locale")
 
@@ -240,7 +285,7 @@ def _grouped(text: str, decimal: str) -> Decimal:
     plain = re.sub(r"[\s'\u00a0\u202f]", "", text).replace("." if decimal == "," else ",", "")
     try:
         return Decimal(plain.replace(decimal, "."))
-    except InvalidOperation as error:
+    except ArithmeticError as error:
         raise ValueError("no number") from error
 
 
@@ -389,7 +434,7 @@ def _spoken(language: str, order: str) -> Callable[[Any], datetime]:
         raise SamlaError(f"language: dates in {told(language)} cannot be read") from error
 
     def read(value: Any) -> datetime:
-        if not isinstance(value, str) or len(value) > 100:
+        if not isinstance(value, str) or len(value) > LONGEST_SPOKEN:
             raise ValueError("no date")
         try:
             found: datetime | None = parser.get_date_data(re.sub(r"\bkl\.?\s", "", value)).date_obj

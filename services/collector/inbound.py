@@ -113,7 +113,9 @@ class Inbound:
             try:
                 connection = await asyncio.to_thread(self._store.find, source, name)
             except (PyMongoError, SamlaError) as error:
-                logger.warning("a connection cannot be read", source=source, error=type(error).__name__)
+                # What stands in the address may be anything; only an id that was found before is one.
+                known = connection.source.id if connection else "unknown"
+                logger.warning("a connection cannot be read", source=known, error=type(error).__name__)
                 return answers.UNAVAILABLE
             self._remember(f"{source}/{name}", connection)
         if connection is None:

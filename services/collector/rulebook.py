@@ -1,7 +1,6 @@
 """Every version of every source's rules, and the agreements that sources send under."""
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -32,16 +31,37 @@ class RuleBook:
     def setup(self) -> None:
         """Makes indexes."""
         self._rules.create_index([("source", 1), ("kind", 1), ("version", -1)], unique=True, name="version")
+        self._rules.create_index("latest", partialFilterExpression={"latest": True}, name="latest")
+        self._lift()
+
+    def _lift(self) -> None:
+        """Rules that were kept before the latest was marked."""
+        unmarked = {"latest": {"$exists": False}}
+        for doc in self._rules.aggregate(
+            [{"$match": unmarked}, {"$group": {"_id": {"s": "$source", "k": "$kind"}, "v": {"$max": "$version"}}}]
+        ):
+            of, version = {"source": doc["_id"]["s"], "kind": doc["_id"]["k"]}, int(doc["v"])
+            self._mark(of["source"], of["kind"], version)
+            self._rules.update_many({**of, **unmarked, "version": {"$lt": version}}, {"$set": {"latest": False}})
+
+    def _mark(self, source: str, kind: str, version: int) -> None:
+        """Says that a version is the latest; of several that are said to be, as where two are added at once or
+        somebody ends in between, the one of the highest number is."""
+        of = {"source": source, "kind": kind}
+        self._rules.update_one({**of, "version": version}, {"$set": {"latest": True}})
+        self._rules.update_many({**of, "version": {"$lt": version}, "latest": True}, {"$set": {"latest": False}})
 
     def add(self, source: str, kind: str, rule: Mapping[str, Any], now: int) -> int:
         """Keeps the next version; its number."""
         version = self.latest(source, kind)[0] + 1
         # As text: names of properties may hold dots and dollars, which MongoDB would read as its own.
         document = {"source": source, "kind": kind, "version": version, "rule": _text(rule), "created": now}
+        document["latest"] = True
         try:
             self._rules.insert_one(document)
         except DuplicateKeyError as error:
             raise Conflict("somebody else has just changed these rules: look at them again") from error
+        self._mark(source, kind, version)
         return version
 
     def latest(self, source: str, kind: str) -> tuple[int, dict[str, Any]]:
@@ -59,13 +79,12 @@ class RuleBook:
 
     def in_force(self) -> dict[str, dict[str, tuple[int, bytes]]]:
         """Source -> kind -> (version, rules as JSON)."""
-        newest: list[Mapping[str, Any]] = [
-            {"$sort": {"version": -1}},
-            {"$group": {"_id": {"s": "$source", "k": "$kind"}, "v": {"$first": "$version"}, "r": {"$first": "$rule"}}},
-        ]
         found: dict[str, dict[str, tuple[int, bytes]]] = {}
-        for doc in self._rules.aggregate(newest):
-            found.setdefault(doc["_id"]["s"], {})[doc["_id"]["k"]] = (int(doc["v"]), str(doc["r"]).encode())
+        # Only these are read, every few seconds: there may be thousands of versions, of 256 KB each.
+        for doc in self._rules.find({"latest": True}, sort=[("version", 1)]):
+            found.setdefault(doc["source"], {})[doc["kind"]] = (int(doc["version"]), str(doc["rule"]).encode())
+        for kind, compiled in _COMPILED.items():
+            compiled.keep({texts[kind] for texts in found.values() if kind in texts})
         return found
 
 
@@ -103,15 +122,36 @@ def _agreement(doc: Mapping[str, Any]) -> Agreement:
 
 
 def rules_of(texts: Mapping[str, tuple[int, bytes]], agreement: Agreement | None) -> Rules:
-    """A source's rules, compiled; each version once a process."""
+    """A source's rules, compiled; each version once a process, for as long as it is in force."""
     return Rules(
         agreement,
-        _cleaning(*texts[CLEANING]) if CLEANING in texts else None,
-        _plan(*texts[PLAN]) if PLAN in texts else None,
+        _COMPILED[CLEANING](*texts[CLEANING]) if CLEANING in texts else None,
+        _COMPILED[PLAN](*texts[PLAN]) if PLAN in texts else None,
     )
 
 
-@lru_cache(maxsize=1_000)
+_NOTHING: Final = object()
+
+
+class Compiled:
+    """Rules of one kind, compiled: as many as are in force, however many that are."""
+
+    def __init__(self, make: Callable[[int, bytes], Any]) -> None:
+        self._make = make
+        self._made: dict[tuple[int, bytes], Any] = {}
+
+    def __call__(self, version: int, text: bytes) -> Any:
+        """What was made of a version."""
+        made = self._made.get((version, text), _NOTHING)
+        if made is _NOTHING:
+            made = self._made[version, text] = self._make(version, text)
+        return made
+
+    def keep(self, in_force: Collection[tuple[int, bytes]]) -> None:
+        """Forgets all others."""
+        self._made = {key: made for key, made in list(self._made.items()) if key in in_force}
+
+
 def _cleaning(version: int, text: bytes) -> Cleaning | None:
     rule = orjson.loads(text)
     try:
@@ -122,7 +162,6 @@ def _cleaning(version: int, text: bytes) -> Cleaning | None:
         return cleaning.unusable(version)
 
 
-@lru_cache(maxsize=1_000)
 def _plan(version: int, text: bytes) -> Plan | None:
     rule = orjson.loads(text)
     try:
@@ -130,6 +169,9 @@ def _plan(version: int, text: bytes) -> Plan | None:
     except SamlaError:
         logger.error("a plan cannot be used any more: messages of its source are set aside", version=version)
         return plan.unusable(version)
+
+
+_COMPILED: Final = {CLEANING: Compiled(_cleaning), PLAN: Compiled(_plan)}
 
 
 def _text(rule: Mapping[str, Any]) -> str:

@@ -25,8 +25,6 @@ class SourceTable:
         self._load = load
         self._now = now
         self._by_key: dict[str, Source] = {}
-        self._found: dict[str, Source] = {}
-        """Keys that were sent, so that they are hashed once a reading."""
         self._refreshing = False
         self._unknown: dict[str, float] = {}
         """Hash of a key that nobody has -> when it was looked for: who knows what was sent for a key."""
@@ -58,10 +56,8 @@ class SourceTable:
         """The source of a write key."""
         if len(write_key) > LONGEST_KEY:
             return None
-        found = self._found.get(write_key)
-        if found is None and (found := self._by_key.get(hashed(write_key))) is not None:
-            self._found[write_key] = found
-        return found
+        # Hashing takes a millionth of a second: no key is kept to save that.
+        return self._by_key.get(hashed(write_key))
 
     def refresh_soon(self, write_key: str) -> bool:
         """Whether to read the table beside answering: it is old, and nobody reads it yet. Who is told so must."""
@@ -85,7 +81,6 @@ class SourceTable:
     def _read(self) -> None:
         began = self._now()
         self._by_key, self._loaded = self._load(), began
-        self._found = {}
         self.origins = frozenset(each for source in self._by_key.values() for each in source.origins)
 
     def _remember(self, unknown: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from marshmallow import fields as kinds
 
 from contracts.tracking import PARTIES, Message
+from services.collector.domain.identifiers import EMAIL, PHONE
 from shared.errors import SamlaError
 
 FIRST: Final = PARTIES[0]
@@ -24,13 +25,17 @@ PARTS: Final = ("traits", "properties", "context")
 PLAIN: Final = (str, int, float)
 NAME: Final = "properties.name"
 """What the `name` of a page or screen becomes."""
+NAMED: Final = "\0"
+"""In a path of ours: a name that can be told from somebody's words, see WORD."""
+WORD: Final = r"[\w\u0300-\u036f ./()-]{1,64}\Z"
+"""Letters, digits, spaces, and what stands in names such as `Braze Web (Actions)`: names of tools and of purposes."""
 ALWAYS: Final[Mapping[str, Any]] = {
     **{name: PLAIN for name, kind in Message().fields.items() if not isinstance(kind, kinds.Dict) and name != "name"},
     **dict.fromkeys(PARTS, ()),
-    "integrations.*": bool,
+    f"integrations.{NAMED}": bool,
     "context.library.name": PLAIN,
     "context.library.version": PLAIN,
-    "context.consent.categoryPreferences.*": bool,
+    f"context.consent.categoryPreferences.{NAMED}": bool,
     # One that stands alone is taken, too.
     **{
         f"context.externalIds.{at}{name}": PLAIN
@@ -122,8 +127,29 @@ def within(message: Any, agreement: Agreement) -> Within:
     if not isinstance(message, dict):
         return Within(_emptied(message), [])
     refused = _Refused()
-    kept = _taken(message, (_compiled(agreement.fields),), (), refused)
+    root = _compiled(agreement.fields)
+    kept = _taken(message, (root,), (), refused)
+    if isinstance(context := kept.get("context"), dict) and "externalIds" in context:
+        externals = _without_addresses(context["externalIds"], EXTERNALS, root, refused)
+        kept = {**kept, "context": {**context, "externalIds": externals}}
     return Within(kept, list(refused.paths))
+
+
+EXTERNALS: Final = ("context", "externalIds")
+REACHED: Final = (EMAIL, PHONE)
+"""Kinds of external ids that are what the trait of the same name is, and are agreed on as such."""
+
+
+def _without_addresses(external: Any, path: tuple[str, ...], root: "_Node", refused: "_Refused") -> Any:
+    """External ids without addresses and numbers that may not stand in traits; {} is in their place."""
+    if isinstance(external, list):
+        return [_without_addresses(each, (*path, "*"), root, refused) for each in external]
+    kind = external.get("type") if isinstance(external, dict) else None
+    kind = kind.strip().casefold() if isinstance(kind, str) else ""
+    if kind not in REACHED or _may_stand(root, f"traits.{kind}"):
+        return external
+    refused.add(path)
+    return {}
 
 
 def allows(agreement: Agreement, path: str) -> bool:
@@ -142,6 +168,8 @@ class _Node(NamedTuple):
     """Whether it is an object, of which parts may be taken."""
     names: Mapping[str, "_Node"]
     globs: Sequence[tuple[re.Pattern[str], "_Node"]]
+    named: bool = False
+    """Whether names that are no WORD are refused below it, and told as `*`."""
 
 
 @lru_cache(maxsize=1_000)
@@ -175,14 +203,18 @@ def _node(tree: Mapping[str, Any]) -> _Node:
     below = {name: _node(each) for name, each in tree.items() if name not in (_TAKES, _ALWAYS)}
     names = {name: node for name, node in below.items() if _GLOB.isdisjoint(name)}
     whole = [name for name in below if name not in names and below[name] == _WHOLE]
-    globs = [(translate(name), below[name]) for name in below if name not in names and name not in whole]
+    globs = [
+        (WORD if name == NAMED else translate(name), below[name])
+        for name in below
+        if name not in names and name not in whole
+    ]
     if whole:
         globs.append(("|".join(map(translate, whole)), _WHOLE))
     takes, compiled = tree.get(_TAKES, ()), [(re.compile(text), node) for text, node in globs]
-    return _Node(takes, tree.get(_ALWAYS, False), bool(below) or not takes, names, compiled)
+    return _Node(takes, tree.get(_ALWAYS, False), bool(below) or not takes, names, compiled, NAMED in tree)
 
 
-_GLOB: Final = frozenset("*?[")
+_GLOB: Final = frozenset(f"*?[{NAMED}")
 _WHOLE: Final = _Node(object, False, False, {}, [])
 
 
@@ -219,7 +251,9 @@ def _taken(value: Any, nodes: Sequence[_Node], path: tuple[str, ...], refused: "
     if holds and isinstance(value, dict):
         kept = {}
         for name, each in value.items():
-            taken = _taken(each, _below(nodes, name), (*path, name), refused)
+            below = _below(nodes, name)
+            shown = name if below or not any(node.named for node in nodes) else "*"
+            taken = _taken(each, below, (*path, shown), refused)
             if taken is not _NOTHING:
                 kept[name] = taken
         return kept

@@ -15,15 +15,22 @@ Nothing here may touch what a message is known by or what somebody has agreed to
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from services.collector.domain.decode import holds_more
 from services.collector.domain.mending import STEPS, mended
 from services.collector.domain.mending import checked as checked_rule
 from shared.checking import bounded, only, told
 from shared.errors import SamlaError
-from shared.values import Clean, compiled
+from shared.values import Clean, compiled, weight
 
 ELSE: Final = ("keep", "drop", "reject")
 MOST_PATHS: Final = 200
 DEEPEST: Final = 20
+MOST_VALUES: Final = 1_000
+"""Of one message that rules clean; one that is read by a language's words counts for WEIGHT of them."""
+MOST_PLACES: Final = 50_000
+"""Of one message, names and items of lists, that all of the rules look at."""
+MOST_PARTS: Final = 20_000
+"""Values of a message on which rules are used at all: more have no room in an event."""
 UNTOUCHABLE: Final = ("messageId", "sentAt", "writeKey", "context.consent")
 
 Message = dict[str, Any]
@@ -35,6 +42,8 @@ class Step(NamedTuple):
     path: tuple[str, ...]
     clean: Clean
     otherwise: str
+    weight: int = 1
+    """For how many values each that it cleans counts."""
 
 
 class Cleaning(NamedTuple):
@@ -66,6 +75,8 @@ class Cleaned(NamedTuple):
     rejected: str
     """The path of one for whose sake the message is set aside, as the rules have it: `traits.*` tells no name that a
     sender has made up. Else empty."""
+    too_many: bool = False
+    """Whether it holds more values than are cleaned in one message; then it is as it came, and is to be set aside."""
 
 
 def cleaning_of(version: int, rule: object) -> Cleaning:
@@ -105,7 +116,7 @@ def _step(path: object, given: object) -> Step:
     if otherwise not in ELSE:
         raise SamlaError(f"{place}: else is one of {', '.join(ELSE)}")
     try:
-        return Step(names, compiled(steps), otherwise)
+        return Step(names, compiled(steps), otherwise, weight(steps))
     except SamlaError as error:
         raise SamlaError(f"{place}: {error}") from error
 
@@ -127,20 +138,50 @@ def cleaned(
 ) -> Cleaned:
     """The message by the rules; it is left as it is. `note` is told of every value that was looked at. `within` gives
     what of a message may be kept, by what its fields are called once they are renamed; what the rules themselves set
-    is not asked about."""
+    is not asked about. What is done with one message is bounded: of one with more in it nothing is cleaned."""
+    if holds_more(message, MOST_PARTS):
+        return Cleaned(message, [], "", True)
     whole = mended(message, cleaning.before)
     if within is not None and cleaning.before:
         whole = within(whole)
     uncleaned: list[str] = []
     rejected = ""
-    for step in cleaning.steps:
-        for place in list(_places(whole, step.path, "")):
-            if _clean_one(place, step, note):
-                uncleaned.append(place.path)
-                rejected = rejected or (".".join(step.path) if step.otherwise == "reject" else "")
+    left = _Left()
+    try:
+        for step in cleaning.steps:
+            for place in list(_places(whole, step.path, "", left)):
+                if _clean_one(place, step, note, left):
+                    uncleaned.append(place.path)
+                    rejected = rejected or (".".join(step.path) if step.otherwise == "reject" else "")
+    except _TooMany:
+        return Cleaned(message, [], "", True)
     if cleaning.after:
         whole = mended(whole, cleaning.after)
     return Cleaned(whole, uncleaned, rejected)
+
+
+class _TooMany(Exception):
+    """There is more in a message than rules are used on."""
+
+
+class _Left:
+    """What may still be done with a message: it is sorted at a stretch, and others wait."""
+
+    def __init__(self) -> None:
+        self.values = MOST_VALUES
+        self.places = MOST_PLACES
+
+    def clean(self, weight: int) -> None:
+        """One value of a weight. Raises _TooMany."""
+        self.values -= weight
+        if self.values < 0:
+            raise _TooMany
+
+    def look(self, places: int) -> None:
+        """At so many places. Raises _TooMany."""
+        self.places -= places
+        if self.places < 0:
+            raise _TooMany
 
 
 class _Place(NamedTuple):
@@ -151,17 +192,18 @@ class _Place(NamedTuple):
     path: str
 
 
-def _places(value: Any, path: tuple[str, ...], at: str) -> Iterator[_Place]:
+def _places(value: Any, path: tuple[str, ...], at: str, left: _Left) -> Iterator[_Place]:
     name, rest = path[0], path[1:]
     keys: list[Any] = []
     if isinstance(value, dict):
         keys = list(value) if name == "*" else [name] if name in value else []
     elif isinstance(value, list) and name == "*":
         keys = list(range(len(value)))
+    left.look(len(keys))
     for key in keys:
         here = f"{at}.{key}" if at else str(key)
         if rest:
-            yield from _places(value[key], rest, here)
+            yield from _places(value[key], rest, here, left)
         elif not _is_untouchable(here):
             yield _Place(value, key, here)
 
@@ -170,11 +212,12 @@ def _is_untouchable(path: str) -> bool:
     return any(path == each or path.startswith(f"{each}.") for each in UNTOUCHABLE)
 
 
-def _clean_one(place: _Place, step: Step, note: Callable[[Change], None] | None) -> str:
+def _clean_one(place: _Place, step: Step, note: Callable[[Change], None] | None, left: _Left) -> str:
     """The path where the value could not be read; else nothing."""
     raw = place.holder[place.key]
     if raw is None or isinstance(raw, (dict, list)):
         return ""
+    left.clean(step.weight)
     try:
         made = step.clean(raw)
     except (ValueError, ArithmeticError, TypeError) as error:

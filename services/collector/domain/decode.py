@@ -18,6 +18,8 @@ MOST_EXPANDED: Final = 16 * BIGGEST_BODY
 SHARED: Final = ("context", "integrations")
 """What that is, besides when it was sent."""
 DEEPEST: Final = 100
+MOST_BRACKETS: Final = 100_000
+"""Opening ones, those within texts too: half a kilobyte, once inflated, could make a quarter of a million lists."""
 GZIP: Final = b"\x1f\x8b"
 
 _FIRST_ROUNDED: Final = 2.0**63
@@ -70,50 +72,64 @@ def parsed(body: bytes) -> Message | Refused:
     """The body as a JSON object."""
     if not body.strip():
         return Refused(400, "empty_body", "the body is empty; send a JSON object")
-    if _nested_too_deep(body):
-        return Refused(400, "too_deep", f"JSON may be nested {DEEPEST} deep")
+    brackets = body.count(b"[") + body.count(b"{")
+    if brackets > MOST_BRACKETS:
+        return Refused(400, "too_many_parts", f"JSON may hold {MOST_BRACKETS} objects and lists; send fewer in each")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        return Refused(400, "bad_json", f"the body is not JSON (line {error.lineno}, column {error.colno})")
-    except RecursionError:
-        return Refused(400, "too_deep", f"JSON may be nested {DEEPEST} deep")
+        return _unread(error)
+    if brackets > DEEPEST and is_deeper(value, DEEPEST):
+        return _TOO_DEEP
     if not isinstance(value, dict):
         return Refused(400, "not_an_object", "the body must be a JSON object")
     return value
 
 
-def _nested_too_deep(body: bytes) -> bool:
-    """Whether it is deeper than DEEPEST. Whole passes over the bytes, since this is asked of every request:
-    with all but brackets taken out, each pass takes away the innermost pairs."""
-    if body.count(b"[") + body.count(b"{") <= DEEPEST:
-        return False
-    brackets = body.translate(None, _NO_BRACKETS)
-    for _ in range(DEEPEST):
-        outer = brackets.replace(b"{}", b"").replace(b"[]", b"")
-        if not outer:
+def _unread(error: orjson.JSONDecodeError) -> Refused:
+    if error.msg.startswith(_DEPTH):
+        return _TOO_DEEP
+    return Refused(400, "bad_json", f"the body is not JSON (line {error.lineno}, column {error.colno})")
+
+
+_TOO_DEEP: Final = Refused(400, "too_deep", f"JSON may be nested {DEEPEST} deep")
+_DEPTH: Final = "depth limit"
+"""What the parser says of more than a thousand levels."""
+
+
+def is_deeper(value: object, most: int) -> bool:
+    """Whether objects and lists nest deeper than that. A level at a time, without recursion, and no level below the
+    first that is too deep: brackets alone do not tell, since texts may hold them, too."""
+    level = [value] if isinstance(value, _HOLDERS) else []
+    for _ in range(most):
+        level = [
+            each
+            for holder in level
+            for each in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(each, _HOLDERS)
+        ]
+        if not level:
             return False
-        if outer == brackets:
-            break
-        brackets = outer
-    # Deep indeed, or brackets within strings.
-    return depth_of(body) > DEEPEST
+    return True
 
 
-_NO_BRACKETS: Final = bytes(each for each in range(256) if each not in b"[]{}")
+def holds_more(value: Any, most: int) -> bool:
+    """Whether more values than that are in an object or list, at any depth. Ends where that is known."""
+    level = [value]
+    while level:
+        most -= sum(map(len, level))
+        if most < 0:
+            return True
+        level = [
+            each
+            for holder in level
+            for each in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(each, _HOLDERS)
+        ]
+    return False
 
 
-def depth_of(body: bytes) -> int:
-    """How deep brackets nest, strings left out. Linear, without recursion."""
-    deepest = depth = 0
-    for piece in body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]:
-        for each in piece.translate(None, _NO_BRACKETS):
-            if each in b"[{":
-                depth += 1
-                deepest = max(deepest, depth)
-            else:
-                depth -= 1
-    return deepest
+_HOLDERS: Final = (dict, list)
 
 
 def batch_of(value: Message) -> Batch | Refused:

@@ -97,7 +97,7 @@ UNEXPECTED: Final = "unexpected"
 """The code of what is set aside since taking it in failed within: nothing is known to be wrong with the message."""
 MOST_REFUSED: Final = 1_000
 PIECE: Final = 25
-"""Messages that are sorted at a stretch."""
+"""Messages of a small request."""
 
 
 def take_in(batch: Batch, arrival: Arrival, policy: Policy, fresh_id: Callable[[], str]) -> Intake:
@@ -136,7 +136,7 @@ class Sorting:
         self._fits = self._arrival.sized or shared_size(self._shared) <= self._arrival.biggest
 
     def pieces(self) -> Iterator[None]:
-        """Sorts PIECE messages a step."""
+        """Sorts a message a step: what one costs depends on the source's rules."""
         for index, message in enumerate(self._messages):
             try:
                 self._sort(index, message)
@@ -144,8 +144,7 @@ class Sorting:
                 # Whatever it is about this message: the others are none the worse for it.
                 self._failures.append(Failure(index, _told(error)))
                 self._set_aside(index, _UNEXPECTED, _keepable(message, self._arrival))
-            if index % PIECE == PIECE - 1:
-                yield
+            yield
 
     def _sort(self, index: int, message: Any) -> None:
         arrival = self._arrival

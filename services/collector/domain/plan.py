@@ -6,7 +6,8 @@
      "traits": {"type": "object", "properties": {"email": {"type": "string"}}}}
 
 What to do with what is not as expected (`mode`): `warn` counts it, `drop` counts it and leaves out the property,
-`quarantine` sets the message aside. A plan is learned from messages by genson and checked by jsonschema-rs.
+`quarantine` sets the message aside. Of one with very many values only the first is told, and `drop` sets it aside. A
+plan is learned from messages by genson and checked by jsonschema-rs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ import orjson
 from genson import SchemaBuilder
 
 from contracts.tracking import LONGEST_NAME
+from services.collector.domain.decode import holds_more
 from shared.checking import bounded, only, told
 from shared.errors import SamlaError
 from shared.policy import POLICY, Policy
@@ -36,6 +38,9 @@ DEEPEST_LEARNED: Final = 12
 """Levels of a message that a plan is learned of: a level is up to four of a schema."""
 MOST_VIOLATIONS: Final = 20
 """Of one message that are told apart."""
+MOST_CHECKED: Final = 2_500
+"""Values in the properties or traits of a message of which all that is wrong is told: the validator tells everything or
+the first thing, and everything may take it thirty times as long as the rest of a message."""
 IDENTIFY: Final = "identify"
 """What traits are counted under, beside the names of events."""
 
@@ -193,11 +198,12 @@ def held_against(message: Message, plan: Plan, policy: Policy = POLICY) -> Check
     value = part if isinstance(part, dict) else {}
     if expected.validator.is_valid(value):
         return Checked(message, [], None)
+    large = holds_more(value, MOST_CHECKED)
     # All that is not as expected is left out; only of what is told there is an end.
     most = None if expected.mode == DROP else MOST_VIOLATIONS
-    broken = list(islice(_broken(expected, value, str(name), _is_special(message, policy)), most))
+    broken = list(islice(_broken(expected, value, large, str(name), _is_special(message, policy)), most))
     violations = [violation for violation, _ in broken[:MOST_VIOLATIONS]]
-    if expected.mode == QUARANTINE:
+    if expected.mode == QUARANTINE or (large and expected.mode == DROP):
         return Checked(message, violations, violations[0])
     if expected.mode == DROP:
         message = {**message, expected.part: _without(value, [path for _, path in broken])}
@@ -215,14 +221,21 @@ def _expectation(message: Message, plan: Plan) -> tuple[Expected | None, str | N
 
 
 def _broken(
-    expected: Expected, value: Mapping[str, Any], name: str, special: bool
+    expected: Expected, value: Mapping[str, Any], large: bool, name: str, special: bool
 ) -> Iterator[tuple[Violation, list[Any]]]:
-    for error in expected.validator.iter_errors(value):
+    for error in _first(expected, value) if large else expected.validator.iter_errors(value):
         rule = str(error.schema_path[-1]) if error.schema_path else "false"
         place = list(error.instance_path)
         for path in _paths(error, place, rule):
             shown = ".".join(each if each in expected.names else UNTOLD for each in path)
             yield Violation(name, f"{expected.part}.{shown}" if shown else expected.part, rule, special), path
+
+
+def _first(expected: Expected, value: Mapping[str, Any]) -> Iterator[Any]:
+    try:
+        expected.validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        yield error
 
 
 def _is_special(message: Message, policy: Policy) -> bool:

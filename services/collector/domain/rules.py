@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from services.collector.domain.agreement import Agreement, Within, within
-from services.collector.domain.cleaning import Cleaning, cleaned
+from services.collector.domain.cleaning import MOST_VALUES, Cleaning, cleaned
 from services.collector.domain.decode import SHARED, Message
 from services.collector.domain.plan import Plan, Violation, held_against
 
@@ -27,6 +27,9 @@ class Rules(NamedTuple):
 
 
 NONE: Final = Rules()
+TOO_MANY_VALUES: Final = Rejected(
+    "too_many_values", "", f"the source's cleaning rules clean {MOST_VALUES} values of one message at most"
+)
 
 
 class Prepared(NamedTuple):
@@ -54,7 +57,9 @@ def prepared(message: Any, shared: Mapping[str, Any], rules: Rules) -> Prepared:
     uncleaned: list[str] = []
     if rules.cleaning is not None:
         allow = partial(_renamed, rules.agreement, refused) if rules.agreement else None
-        message, uncleaned, bad = cleaned(message, rules.cleaning, within=allow)
+        message, uncleaned, bad, too_many = cleaned(message, rules.cleaning, within=allow)
+        if too_many:
+            return Prepared(message, received, uncleaned, refused, [], TOO_MANY_VALUES)
         if bad:
             why = "the source's cleaning rules cannot read this value"
             return Prepared(message, received, uncleaned, refused, [], Rejected("not_clean", bad, why))

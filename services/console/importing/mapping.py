@@ -268,7 +268,7 @@ def _clean(value: Any, clean: Clean | None, name: str, unread: Told) -> Any:
         return value
     try:
         found = _whole(clean(value))
-    except ValueError:
+    except (ValueError, ArithmeticError, TypeError):
         unread(name)
         return value
     return value if found is None else found

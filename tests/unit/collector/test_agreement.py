@@ -164,11 +164,29 @@ AROUND = {
     "traits within the context": ({"context": {"traits": {"ssn": "SECRET"}}}, ["context.traits"]),
 }  # fmt: skip
 
+MAIL, CALL = ({"id": each, "collection": "users", "encoding": "none"} for each in ("SECRET@example.org", "+46SECRET"))
+AROUND |= {
+    "an address as an external id": (
+        {"context": {"externalIds": [{**MAIL, "type": "email"}, {**CALL, "type": "phone"}]}},
+        ["context.externalIds.*"],
+    ),
+    "an address as the one external id": (
+        {"context": {"externalIds": {**MAIL, "type": " Email "}}}, ["context.externalIds"],
+    ),
+    "somebody's words as the name of a tool": (
+        {"integrations": {"SECRET, diabetic, +46701234567": True, "SECRET@example.org": {}}}, ["integrations.*"],
+    ),
+    "somebody's words as that of a purpose": (
+        {"context": {"consent": {"categoryPreferences": {"SECRET: 19121212": True, "SECRET" * 11: False}}}},
+        ["context.consent.categoryPreferences.*"],
+    ),
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(("more", "refused"), AROUND.values(), ids=AROUND)
 def test_nothing_gets_around_an_agreement(more, refused):
     """Whatever part of a message it is put into; and the answer names the part, not the value."""
-    intake = taken({"type": "identify", "userId": "u", **more}, "traits.email")
+    intake = taken({"type": "identify", "userId": "u", **more}, "traits.city")
     assert "SECRET" not in str(intake) and places(intake) == refused and not intake.set_aside
 
 
@@ -218,6 +236,7 @@ SHAPELESS = [
     "SECRET", ["SECRET"], {"type": "identify", "userId": "u", "traits": [{"ssn": "SECRET"}]},
     {"type": "identify", "userId": "u", "traits": "SECRET"}, {"type": "track", "userId": "u", "event": ["SECRET"]},
     {"type": "identify", "userId": "u", "context": "SECRET"},
+    {"type": "identify", "userId": "u", "integrations": ["SECRET", True]},
     {"type": "identify", "userId": "u", "timestamp": ["SECRET"]},
     {"type": "identify", "userId": "u", "context": {"consent": "SECRET"}},
     {"type": "identify", "userId": "u", "context": {"consent": {"categoryPreferences": {"ads": "SECRET"}}}},
@@ -243,6 +262,33 @@ def test_what_integrations_and_consent_say_is_always_taken():
     }
     found = body(taken(message, "traits.email"))
     assert found["integrations"] == {"All": False, "CRM": True} and found["consent"] == {"ads": False}
+
+
+@pytest.mark.parametrize(
+    "name", ["Braze Web (Actions)", "Customer.io", "C0002", "Marknadsföring/ads", "ads_eu", "Fo\u0308r"]
+)
+def test_names_of_tools_and_purposes_are_words(name):
+    """Letters of any language, digits, and the signs that stand in such names."""
+    consent = {"consent": {"categoryPreferences": {name: True}}}
+    intake = taken({"type": "identify", "userId": "u", "integrations": {name: False}, "context": consent}, "traits.x")
+    found = body(intake)
+    assert found["integrations"] == {name: False} and found["consent"] == {name: True} and not intake.refused
+
+
+@pytest.mark.parametrize("fields", [("traits.email", "traits.phone"), ("traits.*",)])
+def test_addresses_as_external_ids_are_agreed_on_as_the_traits_that_they_are(fields):
+    """Those of another kind are always taken."""
+    externals = [
+        {"id": value, "type": kind, "collection": "users", "encoding": "none"}
+        for kind, value in (("email", "ada@example.org"), ("phone", "+46701234567"), ("crm", "7"))
+    ]
+    sent = {"type": "identify", "userId": "u", "context": {"externalIds": externals}}
+    [found] = taken(sent, *fields).accepted
+    assert found.identifiers[1:] == (("email", "ada@example.org"), ("phone", "+46701234567"), ("crm", "7"))
+    [found] = taken(sent, "context.locale").accepted
+    assert found.identifiers[1:] == (("crm", "7"),)
+    [found] = taken({"type": "identify", "userId": "u"}, "traits.email", beside={"context": sent["context"]}).accepted
+    assert found.identifiers[1:] == (("email", "ada@example.org"), ("crm", "7"))
 
 
 def test_the_name_of_a_page_is_one_of_its_properties():

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from services.collector.domain.cleaning import Change, cleaned, cleaning_of
-from services.collector.domain.rules import Rules, prepared
+from services.collector.domain import cleaning as cleaning_
+from services.collector.domain.cleaning import MOST_PARTS, MOST_VALUES, Change, cleaned, cleaning_of
+from services.collector.domain.rules import TOO_MANY_VALUES, Rules, prepared
 from shared.errors import SamlaError
 
 names = st.sampled_from(["a", "b", "email", "traits", "properties"])
@@ -155,3 +156,44 @@ def test_the_place_of_what_is_set_aside_tells_no_name_that_may_be_somebodys():
     assert prepared({"traits": {"19121212-1212": "x"}}, {}, rules).rejected.place == "traits.*"
     named = Rules(cleaning=cleaning_of(1, {"clean": {"traits.mail": {"steps": "email", "else": "reject"}}}))
     assert prepared({"traits": {"mail": "x"}}, {}, named).rejected.place == "traits.mail"
+
+
+# What one message may cost
+
+
+def counted(monkeypatch, step="trim"):
+    """Rules whose steps count how often they are used."""
+    used = []
+    monkeypatch.setattr(cleaning_, "compiled", lambda steps: lambda value: used.append(value) or value)
+    return used, lambda *paths: cleaning_of(1, {"clean": dict.fromkeys(paths, step)})
+
+
+@pytest.mark.parametrize(
+    ("message", "paths", "step", "most"),
+    [
+        ({"properties": {"products": ["x"] * 1_001}}, ["properties.products.*"], "trim", 1_000),
+        ({"traits": {f"k{n}": "x" for n in range(501)}}, ["traits.*", "*.*"], "trim", 1_000),
+        ({"traits": {f"k{n}": "x" for n in range(51)}}, ["traits.*"], {"date": {"language": "sv"}}, 50),
+        ({"traits": {f"k{n}": "x" for n in range(51)}}, ["traits.*"], ["trim", {"time": {"language": "sv"}}], 50),
+        ({"a": [[[]] * 99] * 99}, [f"a.*.*.x{n}" for n in range(6)], "trim", 0),
+        ({"a": [[]] * 30_000}, ["b"], "trim", 0),
+    ],
+    ids=["items", "several rules", "dates in words", "times in words", "places", "parts"],
+)  # fmt: skip
+def test_a_message_with_more_values_than_are_cleaned_is_set_aside_as_it_came(message, paths, step, most, monkeypatch):
+    """After so many values the work ends; it says neither where nor of what."""
+    used, rules = counted(monkeypatch, step)
+    made = rules(*paths)
+    found = cleaned(message, made)
+    assert found.too_many and len(used) <= most
+    assert found.message is message and not found.uncleaned
+    ready = prepared(message, {}, Rules(cleaning=made))
+    assert ready.rejected == TOO_MANY_VALUES and ready.received is message
+
+
+def test_as_many_values_as_are_allowed_are_cleaned():
+    message = {"properties": {"products": [" x "] * MOST_VALUES}}
+    found = clean(message, clean={"properties.products.*": "trim"})
+    assert not found.too_many and found.message["properties"]["products"] == ["x"] * MOST_VALUES
+    many = {"properties": {"a": list(range(MOST_PARTS - 2))}}
+    assert not clean(many, clean={"b": "trim"}).too_many

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.collector import dialects, inbound
 from services.collector.connections import Before, Connection, _checked, _path
@@ -115,6 +116,18 @@ def test_while_the_database_is_away_a_tool_is_told_to_come_again():
     assert door.stripe({})[0] == 503
     door.broken = False
     assert door.stripe({"type": "x"})[0] == 200
+
+
+def test_what_stands_in_an_address_is_not_logged_for_a_source(monkeypatch):
+    """Anything may stand there; an id that was found before is told."""
+    door, now = Door(), time.monotonic()
+    door.stripe({"type": "x"})
+    door.broken = True
+    monkeypatch.setattr("services.collector.inbound.time.monotonic", lambda: now + FRESH_SECONDS + 1)
+    with capture_logs() as logs:
+        assert door.call("/v1/inbound/stripe/ada@example.org")[0] == 503
+        assert door.stripe({"type": "x"})[0] == 503
+    assert [each["source"] for each in logs] == ["unknown", "s1"]
 
 
 def test_a_connection_is_looked_at_again_now_and_then(monkeypatch):

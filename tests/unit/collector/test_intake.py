@@ -160,6 +160,45 @@ def test_a_hundred_levels_are_taken_and_no_more(depth, open_):
     assert isinstance(decode.parsed(text), Refused) == (depth > decode.DEEPEST)
 
 
+def test_brackets_within_strings_hide_no_depth():
+    """A closing one in a text closes nothing."""
+    text = b'{"a":' + b'["]",' * 150 + b"1" + b',"["]' * 150 + b"}"
+    assert isinstance(json.loads(text), dict) and decode.parsed(text).code == "too_deep"
+
+
+class Counted(list):
+    """A list that counts those that were looked into."""
+
+    looked = 0
+
+    def __iter__(self):
+        Counted.looked += 1
+        return super().__iter__()
+
+
+def test_depth_is_looked_for_down_to_the_first_level_that_is_too_deep():
+    """What lies below it costs nothing, and each list above it is looked into once."""
+    Counted.looked, value = 0, Counted()
+    for _ in range(5_000):
+        value = Counted([value])
+    assert decode.is_deeper(value, decode.DEEPEST) and Counted.looked == decode.DEEPEST
+    Counted.looked = 0
+    assert not decode.is_deeper(Counted(Counted() for _ in range(1_000)), decode.DEEPEST) and Counted.looked == 1_001
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"[" * 90_000, "too_deep"), (b"]" * 512_000, "bad_json"), (b"[}" * 90_000, "bad_json"),
+     (b"[" * 512_000, "too_many_parts"), (b'{"a":[' + b"[]," * 120_000 + b"1]}", "too_many_parts"),
+     ((b"[" * 90 + b"]" * 90) * 1_000, "bad_json")],
+    ids=lambda value: str(value[:12]),
+)  # fmt: skip
+def test_of_what_is_no_json_nobody_asks_how_deep_it_is(body, code, monkeypatch):
+    """Half a kilobyte that inflates to half a megabyte ends where the parser stops, or before it begins."""
+    monkeypatch.setattr(decode, "is_deeper", None)
+    assert decode.parsed(body).code == code
+
+
 def test_brackets_within_strings_are_no_depth():
     """A text full of brackets, quotes and backslashes is a text."""
     value = {"a": ['[{"\\' * 500, '"]}'], "b": {"c": "{" * 300}}
@@ -280,11 +319,10 @@ def test_agents_that_are_remembered_are_bounded(monkeypatch):
 # Pieces
 
 
-def test_a_batch_is_sorted_a_piece_at_a_time():
+def test_a_batch_is_sorted_a_message_at_a_time():
     """So that a large one can let others pass."""
     sorting = Sorting(Batch([message()] * (PIECE * 3 + 1), {}), ARRIVAL, POLICY, lambda: "fresh")
-    assert [len(sorting.intake.accepted) for _ in sorting.pieces()] == [PIECE, 2 * PIECE, 3 * PIECE]
-    assert len(sorting.intake.accepted) == 3 * PIECE + 1
+    assert [len(sorting.intake.accepted) for _ in sorting.pieces()] == list(range(1, 3 * PIECE + 2))
 
 
 # What a batch says for all its messages

@@ -50,6 +50,13 @@ def test_a_key_that_nobody_has_is_looked_for_now_and_then_and_kept_as_a_hash():
     assert "password-of-ada" not in str(vars(one.table))
 
 
+def test_a_good_key_is_kept_as_a_hash_as_well():
+    """What holds the table in memory holds nothing to send with."""
+    one = Table()
+    assert one.ask(KEY) == (SOURCE, True) and one.ask(KEY) == (SOURCE, False)
+    assert KEY not in str({name: value for name, value in vars(one.table).items() if name != "_load"})
+
+
 @pytest.mark.parametrize("key", ["x" * (LONGEST_KEY + 1), "x" * 500_000])
 def test_a_key_that_is_too_long_to_be_one_is_not_looked_for(key, monkeypatch):
     """It is not even hashed."""

@@ -468,6 +468,14 @@ def test_whatever_is_proposed_is_a_mapping(names, table):
     assert trial(mappings_of(proposed(names, rows)), ((row, 0) for row in rows)).rows == len(rows)
 
 
+def test_a_cell_that_says_a_number_of_a_million_digits_stays_as_it_is_written():
+    """It is told of, and ends no import."""
+    columns = {"Id": "userId", "Belopp": {"to": "properties.n", "clean": ["number"]}}
+    mapping, unread = mapping_of({"type": "track", "event": "E", "columns": columns}), []
+    [found] = messages_of([mapping], {"Id": "u", "Belopp": "1,000e1000000"}, 1, unread.append)
+    assert found["properties"] == {"n": "1,000e1000000"} and unread == ["Belopp"]
+
+
 class Cut(Exception):
     """The process was killed."""
 

@@ -3,12 +3,14 @@
 import re
 from datetime import UTC, date, datetime
 
+import pycountry
 import pytest
 from babel.dates import format_date
 from babel.numbers import format_decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import values
 from shared.errors import SamlaError
 from shared.values import compiled
 
@@ -73,6 +75,7 @@ def test_a_value_is_read(steps, written, read):
         ({"date": {"format": "%d/%m/%Y"}}, "31/02/2026"),
         ("time", "yesterday"), ({"unit": {"from": "lb", "to": "kg"}}, "ten"), ("number", "1" * 20_000),
         ({"number": {"decimal": "."}}, "1e3000000"), ({"number": {"decimal": "."}}, "1e20"),
+        ("number", "1,000e1000000"), ({"number": {"decimal": ","}}, "1e9999999999999999999"),
         ({"number": {"decimal": "."}}, "99999999999999999999"), ("number", "9223372036854775808"),
     ],
 )  # fmt: skip
@@ -130,3 +133,58 @@ def test_no_value_breaks_a_step_but_by_saying_that_it_cannot_be_read(value, case
         compiled(case[0])(value)
     except (ValueError, ArithmeticError, TypeError) as error:
         assert not re.search(r"Traceback", str(error))
+
+
+class Walked:
+    """A table that tells nothing any more."""
+
+    def __iter__(self):
+        raise AssertionError("a table was walked through for one value")
+
+    lookup = get = __iter__
+
+
+@pytest.mark.parametrize("step", ["country", "language", "currency"])
+def test_a_code_or_name_is_looked_up_and_one_that_is_none_costs_no_walk(step, monkeypatch):
+    """The table is walked through once, when the step is compiled: whoever sends nonsense makes nobody work."""
+    clean, held = compiled(step), {"country": "countries", "language": "languages", "currency": "currencies"}[step]
+    monkeypatch.setattr(values.pycountry, held, Walked())
+    monkeypatch.setattr(pycountry.db.Database, "lookup", Walked.__iter__)
+    with pytest.raises(ValueError, match="no such name"):
+        clean("nonsense")
+
+
+TABLES = [("country", pycountry.countries), ("language", pycountry.languages), ("currency", pycountry.currencies)]
+
+
+@pytest.mark.parametrize(("step", "table"), TABLES, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_code_and_name_of_a_table_is_read(step, table):
+    """As the table itself has it, and a code of two letters before one of three."""
+    clean = compiled(step)
+    for each in table:
+        for field in {"alpha_2", "alpha_3", "name", "official_name", "common_name", "numeric"} & set(dict(each)):
+            written = getattr(each, field)
+            found = table.lookup(written)
+            assert clean(f" {written.upper()} ") == (getattr(found, "alpha_2", None) or found.alpha_3)
+
+
+@pytest.mark.parametrize("written", ["L", "I", "Living"])
+def test_what_a_table_says_beside_names_is_no_language(written):
+    """It marks the living ones by a letter."""
+    with pytest.raises(ValueError, match="no such name"):
+        compiled("language")(written)
+
+
+@pytest.mark.parametrize(
+    ("steps", "written"),
+    [("email", "a" * 400 + "@example.org"), ("number", "1" * 400), ("country", "x" * 400), ("date", "1" * 400),
+     ({"date": {"language": "sv"}}, "1 jan " * 16)],
+)  # fmt: skip
+def test_a_text_that_is_too_long_to_be_one_is_not_looked_into(steps, written, monkeypatch):
+    """Its readers take long over such texts."""
+    clean = compiled(steps)
+    for name in ("validate_email", "_bare", "parse_decimal", "datetime"):
+        monkeypatch.setattr(values, name, None)
+    monkeypatch.setattr("dateparser.DateDataParser.get_date_data", None)
+    with pytest.raises(ValueError, match="^no "):
+        clean(written)
