@@ -1,8 +1,8 @@
 """Requests as they were received, sealed under a key a source and day; and their end.
 
-What came in one append is one document. It is found by time: a request's id begins with the instant at which it
-came, and an event says of its own when that was. So nothing but time has to be indexed, and keeping what is
-received costs an append next to nothing.
+What came in one append is one document, unless it came at different times (a replay brings what did) or is too large
+for one. It is found by time: a request's id begins with the instant at which it came, and an event says of its own
+when that was. So nothing but time has to be indexed, and keeping what is received costs an append next to nothing.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from shared.transaction import Transaction
 PAGE: Final = 20
 EVENTS: Final = 500
 SPREAD_MS: Final = 120_000
-"""Between the first and the last request of an append."""
+"""Between the first and the last request of a document."""
 
 
 class Entry(NamedTuple):
@@ -65,11 +65,11 @@ class RawStore:
         self._raw.create_index([("source", 1), ("received", 1), ("_id", 1)], name="age")
 
     def documents(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        """As they are kept: a document a source."""
+        """As they are kept: a document a source, or several."""
         by_source: dict[str, list[Entry]] = {}
-        for each in entries:
+        for each in sorted(entries, key=lambda each: each.received):
             by_source.setdefault(each.source, []).append(each)
-        return [self._document(new_id(), of) for of in by_source.values()]
+        return [self._document(new_id(), part) for of in by_source.values() for part in _parts(of)]
 
     def _document(self, identity: str, entries: Sequence[Entry]) -> dict[str, Any]:
         source, received = entries[0].source, min(each.received for each in entries)
@@ -219,6 +219,18 @@ class RawStore:
                     for request in unpacked(text):
                         entries.append(Entry(doc["source"], [next(subjects) for _ in request.messages], request))
         return entries
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """A source's requests, oldest first, in parts that fit into a document each."""
+    part: list[Entry] = []
+    for each in entries:
+        if part and each.received - part[0].received > SPREAD_MS:
+            yield part
+            part = []
+        part.append(each)
+    if part:
+        yield part
 
 
 def _without(entry: Entry, gone: Collection[str]) -> Entry:

@@ -14,8 +14,9 @@ from services.collector.domain.intake import take_in
 from services.collector.domain.raw import request_id
 from services.collector.raw import Place, RawStore
 from services.collector.recleaning import Recleaning
+from services.collector.replaying import Replaying
 from services.collector.rulebook import CLEANING, PLAN
-from services.collector.store import QuarantineStore, SourceStore
+from services.collector.store import Chosen, QuarantineStore, SourceStore
 from services.collector.writer import Appender, Work
 from services.profile.correcting import as_they_stand
 from shared.errors import Conflict, NotFound
@@ -43,7 +44,7 @@ class World:
         self.db = self.client[f"{prefix}_collector"]
         self.sources = SourceStore(self.db)
         self.sources.setup()
-        quarantine = QuarantineStore(self.db, self.keyring)
+        self.quarantine = quarantine = QuarantineStore(self.db, self.keyring)
         quarantine.setup()
         self.raw = RawStore(self.db, self.keyring, self.log)
         self.raw.setup()
@@ -56,15 +57,24 @@ class World:
         """As another process has it."""
         return Recleaning(self.raw, self.sources, self.log, self.keyring, POLICY, lambda: self.now)
 
-    def send(self, *messages, shared=None):
-        """One request; its id."""
+    def send(self, *messages, shared=None, bad=False):
+        """One request; its id. `bad`: its messages cannot be taken in."""
         self.now += 1_000
+        work = self.work(*messages, shared=shared)
+        assert not (work.intake.accepted if bad else work.intake.set_aside)
+        self.appender.write([work])
+        return work.correlation
+
+    def work(self, *messages, shared=None, waiting=None):
+        """One request on its way, as it comes now."""
         at = self.sources.one(self.source)
         intake = take_in(Batch(list(messages), shared or {}), at.arrival(self.now, False, Sender()), POLICY, new_id)
-        assert not intake.set_aside
-        request = request_id(self.now, new_id())
-        self.appender.write([Work(self.source, self.now, request, intake, 100, None)])
-        return request
+        return Work(self.source, self.now, request_id(self.now, new_id()), intake, intake.size, waiting)
+
+    def replay(self, rule):
+        """All of the quarantine, mended by a rule; how many went through."""
+        replaying = Replaying(self.quarantine, self.sources, self.appender, POLICY, lambda: self.now)
+        return replaying.page(Chosen(self.source), rule, "", 1_000, False)["replayed"]
 
     def rules(self, rule, kind=CLEANING):
         self.sources.rules.add(self.source, kind, rule, self.now)
@@ -348,3 +358,33 @@ def test_two_erasures_at_once_lose_nothing_of_each_other(world):
     world.raw._opened = interrupted
     assert world.raw.forget([ada]) == 1
     assert kept(world) == [([world.subject("cleo")], ["cleo-1"])]
+
+
+# What came out of the quarantine
+
+
+def misnamed(user, number=1, **properties):
+    """A purchase that is set aside for the wrong name of a field."""
+    message = bought(user, number, **properties)
+    return {"name": message.pop("event"), **message}
+
+
+MEND = {"rename": {"name": "event"}}
+
+
+def test_what_a_replay_brought_of_different_hours_is_found_exported_and_erased(world):
+    """As if each had come through the door: nobody's message hides behind an older one, and each ends with its own
+    retention."""
+    world.send(misnamed("old"), bad=True)
+    world.now += 10 * 60_000
+    world.send(misnamed("ada"), misnamed("bea"), bad=True)
+    assert world.replay(MEND) == 3
+    ada = world.subject("ada")
+    [event] = world.events("ada")
+    assert world.recleaning.received(event.correlation)["messages"][0]["message"]["userId"] == "ada"
+    assert world.recleaning.trace(event.id)["message"]["userId"] == "ada"
+    assert [each["message"]["userId"] for each in world.raw.of_subjects([ada])] == ["ada"]
+    assert world.raw.forget([ada]) == 1
+    assert sorted(messages for _, messages in kept(world)) == [["bea-1"], ["old-1"]]
+    assert world.raw.expire(world.source, world.now - 60_000) == 1
+    assert [messages for _, messages in kept(world)] == [["bea-1"]]
