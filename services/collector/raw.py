@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pymongo.database import Database
 
 from contracts.streams import TRACKING
-from services.collector.domain.raw import Received, message_of, packed, received_at, unpacked
+from services.collector.domain.raw import Received, encoded, message_of, packed, received_at, unpacked
 from services.collector.store import RAW, SealedDay, held_by
 from shared.eventlog import EventLog
 from shared.keyring import Keyring, Sealed, Sealing, new_id
@@ -24,6 +24,8 @@ PAGE: Final = 20
 EVENTS: Final = 500
 SPREAD_MS: Final = 120_000
 """Between the first and the last request of a document."""
+BIGGEST_DOCUMENT: Final = 8_000_000
+"""Bytes of its requests before they are compressed, unless one alone has more; MongoDB holds 16 MB."""
 
 
 class Entry(NamedTuple):
@@ -69,11 +71,12 @@ class RawStore:
         by_source: dict[str, list[Entry]] = {}
         for each in sorted(entries, key=lambda each: each.received):
             by_source.setdefault(each.source, []).append(each)
-        return [self._document(new_id(), part) for of in by_source.values() for part in _parts(of)]
+        return [self._document(new_id(), *part) for of in by_source.values() for part in _parts(of)]
 
-    def _document(self, identity: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    def _document(self, identity: str, entries: Sequence[Entry], texts: Sequence[bytes]) -> dict[str, Any]:
+        """Of requests and the same as JSON."""
         source, received = entries[0].source, min(each.received for each in entries)
-        text = packed([each.request for each in entries])
+        text = packed(texts)
         [sealed] = self._keyring.seal([Sealing(held_by(source, received), RAW, identity, text)])
         return {
             "_id": identity,
@@ -195,7 +198,8 @@ class RawStore:
         as_read = {"_id": doc["_id"], "sealed": doc["sealed"]}
         if not entries:
             return self._raw.delete_one(as_read).deleted_count == 1
-        return self._raw.replace_one(as_read, self._document(doc["_id"], entries)).matched_count == 1
+        rest = self._document(doc["_id"], entries, [encoded(each.request) for each in entries])
+        return self._raw.replace_one(as_read, rest).matched_count == 1
 
     def expire(self, source: str, before: int) -> int:
         """Removes a source's requests from before an instant (ms); how many documents."""
@@ -221,16 +225,21 @@ class RawStore:
         return entries
 
 
-def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """A source's requests, oldest first, in parts that fit into a document each."""
+def _parts(entries: Sequence[Entry]) -> Iterator[tuple[list[Entry], list[bytes]]]:
+    """A source's requests, oldest first, and the same as JSON, in parts that fit into a document each."""
     part: list[Entry] = []
+    texts: list[bytes] = []
+    size = 0
     for each in entries:
-        if part and each.received - part[0].received > SPREAD_MS:
-            yield part
-            part = []
+        text = encoded(each.request)
+        if part and (each.received - part[0].received > SPREAD_MS or size + len(text) > BIGGEST_DOCUMENT):
+            yield part, texts
+            part, texts, size = [], [], 0
         part.append(each)
+        texts.append(text)
+        size += len(text)
     if part:
-        yield part
+        yield part, texts
 
 
 def _without(entry: Entry, gone: Collection[str]) -> Entry:

@@ -1,5 +1,7 @@
 """What was received on a real MongoDB: newer rules for older messages, what is kept as received, and its end."""
 
+import base64
+import random
 import threading
 
 import orjson
@@ -17,7 +19,7 @@ from services.collector.recleaning import Recleaning
 from services.collector.replaying import Replaying
 from services.collector.rulebook import CLEANING, PLAN
 from services.collector.store import Chosen, QuarantineStore, SourceStore
-from services.collector.writer import Appender, Work
+from services.collector.writer import Appender, Outcome, Work, Writer
 from services.profile.correcting import as_they_stand
 from shared.errors import Conflict, NotFound
 from shared.eventlog import MongoEventLog
@@ -358,6 +360,58 @@ def test_two_erasures_at_once_lose_nothing_of_each_other(world):
     world.raw._opened = interrupted
     assert world.raw.forget([ada]) == 1
     assert kept(world) == [([world.subject("cleo")], ["cleo-1"])]
+
+
+def images(count, make=bought):
+    """Messages of which each is nearly as large as it may be, and cannot be compressed by much."""
+    chance = random.Random(1)
+    return [make("ada", n, image=base64.b64encode(chance.randbytes(23_000)).decode()) for n in range(count)]
+
+
+def test_large_messages_that_arrive_together_are_all_taken_in(world):
+    """However many MB they are: what is kept of them as received is as many documents as are needed."""
+    told = []
+    writer = Writer(world.appender, told.extend)
+    messages = images(880)
+    requests = [world.work(*messages[at : at + 16], waiting=at) for at in range(0, 880, 16)]
+    assert all(writer.submit(each) for each in requests)
+    writer.start()
+    writer.stop(60)
+    assert [outcome for _, outcome in told] == [Outcome.DURABLE] * len(requests)
+    assert world.everybody() == 880
+
+
+def test_what_is_too_large_for_one_document_is_kept_as_several(world):
+    """A replay of the quarantine's largest page, too; every request is found."""
+    messages = images(1_000, misnamed)
+    for at in range(0, len(messages), 10):
+        world.send(*messages[at : at + 10], bad=True)
+    assert world.replay(MEND) == len(messages)
+    documents = list(world.raw._raw.find())
+    assert len(documents) > 3 and max(len(each["sealed"]) for each in documents) < 8_000_000
+    assert world.everybody() == len(messages) == sum(each["requests"] for each in documents)
+    assert all(world.raw.find(each.correlation) for each in world.events("ada")[::100])
+
+
+def test_a_document_that_mongodb_refuses_is_no_server_that_is_away(world):
+    """Whoever is in one group with it is taken in."""
+    told = []
+    writer = Writer(world.appender, told.extend)
+    documents = world.raw.documents
+
+    def grown(entries):
+        swollen = any("swollen" in entry.request.shared for entry in entries)
+        return [{**each, "more": b"x" * 17_000_000} if swollen else each for each in documents(entries)]
+
+    world.raw.documents = grown
+    for name, shared in (("a", {}), ("bad", {"context": {}, "integrations": {}}), ("b", {})):
+        work = world.work(bought(name), shared=shared, waiting=name)
+        beside = {"swollen": 1} if name == "bad" else {}
+        writer.submit(work._replace(intake=work.intake._replace(shared=beside)))
+    writer.start()
+    writer.stop(60)
+    outcomes = {work.waiting: outcome for work, outcome in told}
+    assert outcomes == {"a": Outcome.DURABLE, "bad": Outcome.FAILED, "b": Outcome.DURABLE}
 
 
 # What came out of the quarantine

@@ -59,9 +59,14 @@ def received_of(request: Request, identity: str, received: int, messages: Sequen
     )
 
 
-def packed(requests: Sequence[Received]) -> bytes:
-    """To be sealed: requests have much in common, and what is sealed cannot be compressed any more."""
-    return zstandard.ZstdCompressor().compress(msgspec.json.encode(requests))
+def encoded(request: Received) -> bytes:
+    """As JSON."""
+    return msgspec.json.encode(request)
+
+
+def packed(texts: Sequence[bytes]) -> bytes:
+    """To be sealed, of encoded requests: they have much in common, and what is sealed cannot be compressed any more."""
+    return zstandard.ZstdCompressor().compress(b"[" + b",".join(texts) + b"]")
 
 
 def unpacked(sealed: bytes) -> list[Received]:
