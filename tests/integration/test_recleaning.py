@@ -6,14 +6,17 @@ import threading
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
+from services.collector.domain import quarantine as quarantined
 from services.collector.domain.agreement import checked
-from services.collector.domain.client import Sender
+from services.collector.domain.client import MOST_READ, Sender
 from services.collector.domain.decode import Batch
-from services.collector.domain.intake import take_in
-from services.collector.domain.raw import request_id
+from services.collector.domain.intake import PIECE, Accepted, take_in
+from services.collector.domain.quarantine import Kept
+from services.collector.domain.raw import again, encoded, message_of, packed, request_id, unpacked
 from services.collector.raw import Place, RawStore
 from services.collector.recleaning import Recleaning
 from services.collector.replaying import Replaying
@@ -59,18 +62,18 @@ class World:
         """As another process has it."""
         return Recleaning(self.raw, self.sources, self.log, self.keyring, POLICY, lambda: self.now)
 
-    def send(self, *messages, shared=None, bad=False):
+    def send(self, *messages, shared=None, bad=False, exact=False):
         """One request; its id. `bad`: its messages cannot be taken in."""
         self.now += 1_000
-        work = self.work(*messages, shared=shared)
+        work = self.work(*messages, shared=shared, exact=exact)
         assert not (work.intake.accepted if bad else work.intake.set_aside)
         self.appender.write([work])
         return work.correlation
 
-    def work(self, *messages, shared=None, waiting=None):
+    def work(self, *messages, shared=None, waiting=None, exact=False):
         """One request on its way, as it comes now."""
-        at = self.sources.one(self.source)
-        intake = take_in(Batch(list(messages), shared or {}), at.arrival(self.now, False, Sender()), POLICY, new_id)
+        arrival = self.sources.one(self.source).arrival(self.now, False, Sender(), exact=exact)
+        intake = take_in(Batch(list(messages), shared or {}), arrival, POLICY, new_id)
         return Work(self.source, self.now, request_id(self.now, new_id()), intake, intake.size, waiting)
 
     def replay(self, rule):
@@ -204,6 +207,47 @@ def test_recleaning_twice_at_once_is_recleaning_once(world):
         each.join(30)
     assert sorted((each["corrected"], each["unchanged"]) for each in reports) == [(0, 50), (50, 0)]
     assert len(world.corrections("ada")) == 50
+
+
+def test_others_get_their_turn_while_much_is_judged(world):
+    """In between messages, a few at a time, not after all of a page."""
+    world.send(*(bought("ada", number) for number in range(4 * PIECE)))
+    pauses = []
+    recleaning = Recleaning(
+        world.raw, world.sources, world.log, world.keyring, POLICY, lambda: world.now, lambda: pauses.append(1)
+    )
+    assert recleaning.page(world.source, START, 1_000, True)["unchanged"] == 4 * PIECE
+    assert len(pauses) == 4
+
+
+def test_without_rules_nothing_is_corrected(world):
+    """Also of what depends on its request: that its numbers are exact, and how many of its user agents were read."""
+    world.send({**bought("ada", n=1e300)}, exact=True)
+    fresh = [f"Mozilla/5.0 (X11; rv:{n}.0) Gecko/20100101 Firefox/{n}.0" for n in range(3_000, 3_000 + 2 * MOST_READ)]
+    fresh += [f"Mozilla/5.0 (compatible; Nobodysbot/{n}; +https://example.org/bot)" for n in range(5)]
+    world.send(*({**bought("ada", 10 + n), "context": {"userAgent": each}} for n, each in enumerate(fresh)))
+    assert sum("client" in body for _, body in world.stand("ada")) == MOST_READ
+    assert world.reclean(dry=True) == world.reclean() == {"unchanged": 1 + len(fresh)}
+    world.rules({"default": {"properties.a": 1}})
+    assert world.reclean() == {"corrected": 1 + len(fresh)}
+    assert world.reclean() == {"unchanged": 1 + len(fresh)}
+
+
+def test_what_was_kept_before_it_was_known_to_be_exact_is_asked(world):
+    """A number that may have been rounded is then looked for, as at a replay of what was mended by hand."""
+    world.send({**bought("ada", n=1e300)}, exact=True)
+    [entry] = world.raw.page(world.source, START, 10)[0]
+    assert entry.request.exact
+    source = world.sources.one(world.source)
+    [(_, text)] = entry.request.messages
+    older = unpacked(packed([encoded(entry.request).replace(b'"exact":true,', b"")]))[0]
+    assert not older.exact
+    assert isinstance(again(message_of(text), entry.request, NOON, source, POLICY, "m"), Accepted)
+    assert again(message_of(text), older, NOON, source, POLICY, "m").code == "number_too_large"
+    kept = Kept(raw=bytes(text).decode(), exact=True)
+    assert isinstance(quarantined.again(kept, "e", NOON, source, None, POLICY), Accepted)
+    by_hand = replace(kept, mended=message_of(text))
+    assert quarantined.again(by_hand, "e", NOON, source, None, POLICY).code == "number_too_large"
 
 
 def test_whom_a_message_is_about_is_not_corrected(world):

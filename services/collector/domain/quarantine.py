@@ -69,6 +69,7 @@ def kept_of(messages: Sequence[SetAside], request: Request, agreement: str) -> l
         gpc=request.gpc,
         address=request.address,
         agent=request.agent[:LONGEST],
+        exact=request.exact,
         cut=len(shared) < len(request.shared),
         agreement=agreement,
     )
@@ -110,7 +111,9 @@ def again(
         message = mended(message, rule)
     if message is None:
         return UNREADABLE
-    return raw.again(message, kept, received, source, policy, derive_id("quarantine", identity))
+    # What is there by hand came as another text than the request that is known to be exact.
+    request = kept if kept.mended is None else replace(kept, exact=False)
+    return raw.again(message, request, received, source, policy, derive_id("quarantine", identity))
 
 
 def _may_be_taken(kept: Kept, source: Source) -> bool:

@@ -22,6 +22,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     gpc: bool = False
     address: str = ""
     agent: str = ""
+    exact: bool = False
+    """Whether no number of its messages can have been rounded when it was read; older ones do not say."""
 
 
 class Received(Request, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ def request_of(intake: Intake) -> Request:
         gpc=intake.arrival.gpc,
         address=address(sender.address, sender.ip_policy) or "",
         agent=sender.agent,
+        exact=intake.arrival.exact,
     )
 
 
@@ -55,6 +58,7 @@ def received_of(request: Request, identity: str, received: int, messages: Sequen
         gpc=request.gpc,
         address=request.address,
         agent=request.agent,
+        exact=request.exact,
         messages=[(identity, msgspec.Raw(text)) for identity, text in messages],
     )
 
@@ -99,7 +103,7 @@ def message_of(raw: msgspec.Raw) -> Message:
 def retaken(message: object, request: Request, received: int, source: Source, policy: Policy, fresh_id: str) -> Intake:
     """Takes a message in as of then, by the source's rules of now. `fresh_id`: its message id, where it has none."""
     sender = Sender(request.address, request.agent, source.ip, source.bots)
-    arrival = source.arrival(received, request.gpc, sender)
+    arrival = source.arrival(received, request.gpc, sender, exact=request.exact)
     return take_in(Batch([message], request.shared), arrival, policy, lambda: fresh_id)
 
 
