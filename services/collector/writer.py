@@ -103,9 +103,10 @@ class Appender:
     def write(self, group: Sequence[Work]) -> None:
         """Everything of the group is durable, or nothing may be believed to be. Raises what failed."""
         for work in group:
-            self._quarantine.add(work.source, work.received, work.intake)
-            for each in work.intake.set_aside:
+            kept = self._quarantine.add(work.source, work.received, work.intake, work.correlation)
+            for each in kept:
                 EVENTS.labels(f"quarantined_{each.code}").inc()
+            EVENTS.labels("suppressed").inc(len(work.intake.set_aside) - len(kept))
         requests = [request_of(work.intake) for work in group]
         self.append(
             [

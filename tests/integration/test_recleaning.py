@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
+from services.collector import relay
 from services.collector.domain import quarantine as quarantined
 from services.collector.domain.agreement import checked
 from services.collector.domain.client import MOST_READ, Sender
@@ -468,6 +469,71 @@ def misnamed(user, number=1, **properties):
 
 
 MEND = {"rename": {"name": "event"}}
+
+
+def consents(world, user):
+    """What each event of somebody's says of marketing."""
+    return sorted((body.get("consent") or {}).get("marketing", True) for _, body in world.stand(user))
+
+
+OBJECTING = {"context": {"consent": {"categoryPreferences": {"marketing": False}}}}
+
+
+def test_messages_without_an_id_that_are_set_aside_count_as_often_as_they_came(world):
+    """As those that are taken in do: from one request or several, whatever stood beside each."""
+    message = misnamed("ada")
+    del message["messageId"]
+    for shared in ({}, {}, OBJECTING):
+        world.send(message, shared=shared, bad=True)
+    world.send(message, message, bad=True)
+    assert world.replay(MEND) == 5
+    assert consents(world, "ada") == [False, True, True, True, True]
+
+
+def test_a_message_that_is_set_aside_again_is_kept_once(world):
+    """Sent again by a client, it has its message id; over the line between two processes, its request's id."""
+    for sent_at in ("2025-01-01T00:00:00Z", "2025-01-01T00:00:09Z"):
+        world.send(misnamed("ada"), shared={"sentAt": sent_at}, bad=True)
+    nameless = {**misnamed("bea"), "messageId": None, "properties": {"a": 1.0, "b": [{}], "c": "å"}}
+    work = world.work(nameless, nameless, shared={**OBJECTING, "integrations": {"b": True, "a": 2}})
+    for each in (work, relay.unpacked(relay.packed(work), None)):
+        world.appender.write([each])
+    assert world.quarantine.count(Chosen(reason="missing_field")) == 3
+    assert world.replay(MEND) == 3
+    assert len(world.events("ada")) == 1 and consents(world, "bea") == [False, False]
+
+
+def test_what_stood_beside_a_message_makes_another_of_it(world):
+    """Whether it is what was sent before is told at its replay, by its message id; nothing is thrown away before."""
+    world.send(misnamed("ada"), bad=True)
+    world.send(misnamed("ada"), shared=OBJECTING, bad=True)
+    assert world.quarantine.count(Chosen()) == 2
+    assert world.replay(MEND) == 2 and len(world.events("ada")) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "shared"),
+    [
+        ({"userId": "ada"}, {}),
+        ({"user_id": " ada "}, {}),
+        ({"anonymousId": "a", "traits": {"email": "ADA@exempel.se"}}, {}),
+        ({"anonymousId": "a", "traits": {"phone": "070-123 45 67"}}, {}),
+        ({"anonymousId": "a"}, {"context": {"traits": {"email": "ada@exempel.se"}}}),
+        ({"anonymousId": "a", "kund": "ada"}, {}),
+    ],
+)
+def test_nobody_who_is_suppressed_is_kept_in_quarantine(world, message, shared):
+    """By whatever says whose a message is, the source's rules among it, in every process; others in its request are."""
+    world.sources.change(world.source, {"region": "SE"})
+    world.rules({"rename": {"kund": "userId"}})
+    world.keyring.suppress([("user", "ada"), ("email", "ada@exempel.se"), ("phone", "+46701234567")])
+    work = world.work({"type": "track", **message}, shared=shared)
+    assert len(work.intake.set_aside) == 1
+    for each in (work, relay.unpacked(relay.packed(work), None)):
+        world.appender.write([each])
+    assert world.quarantine.count(Chosen()) == 0
+    world.send({"type": "track", **message}, misnamed("bea"), shared=shared, bad=True)
+    assert world.quarantine.count(Chosen()) == (0 if shared else 1)
 
 
 def test_what_a_replay_brought_of_different_hours_is_found_exported_and_erased(world):
