@@ -1,8 +1,8 @@
 """Requests as they were received, sealed under a key a source and day; and their end.
 
-What came in one append is one document. It is found by time: a request's id begins with the instant at which it
-came, and an event says of its own when that was. So nothing but time has to be indexed, and keeping what is
-received costs an append next to nothing.
+What came in one append is one document, unless it came at different times (a replay brings what did) or is too large
+for one. It is found by time: a request's id begins with the instant at which it came, and an event says of its own
+when that was. So nothing but time has to be indexed, and keeping what is received costs an append next to nothing.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pymongo.database import Database
 
 from contracts.streams import TRACKING
-from services.collector.domain.raw import Received, message_of, packed, received_at, unpacked
+from services.collector.domain.raw import Received, encoded, message_of, packed, received_at, unpacked
 from services.collector.store import RAW, SealedDay, held_by
 from shared.eventlog import EventLog
 from shared.keyring import Keyring, Sealed, Sealing, new_id
@@ -23,7 +23,9 @@ from shared.transaction import Transaction
 PAGE: Final = 20
 EVENTS: Final = 500
 SPREAD_MS: Final = 120_000
-"""Between the first and the last request of an append."""
+"""Between the first and the last request of a document."""
+BIGGEST_DOCUMENT: Final = 8_000_000
+"""Bytes of its requests before they are compressed, unless one alone has more; MongoDB holds 16 MB."""
 
 
 class Entry(NamedTuple):
@@ -65,15 +67,16 @@ class RawStore:
         self._raw.create_index([("source", 1), ("received", 1), ("_id", 1)], name="age")
 
     def documents(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        """As they are kept: a document a source."""
+        """As they are kept: a document a source, or several."""
         by_source: dict[str, list[Entry]] = {}
-        for each in entries:
+        for each in sorted(entries, key=lambda each: each.received):
             by_source.setdefault(each.source, []).append(each)
-        return [self._document(new_id(), of) for of in by_source.values()]
+        return [self._document(new_id(), *part) for of in by_source.values() for part in _parts(of)]
 
-    def _document(self, identity: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    def _document(self, identity: str, entries: Sequence[Entry], texts: Sequence[bytes]) -> dict[str, Any]:
+        """Of requests and the same as JSON."""
         source, received = entries[0].source, min(each.received for each in entries)
-        text = packed([each.request for each in entries])
+        text = packed(texts)
         [sealed] = self._keyring.seal([Sealing(held_by(source, received), RAW, identity, text)])
         return {
             "_id": identity,
@@ -196,7 +199,8 @@ class RawStore:
         as_read = {"_id": doc["_id"], "sealed": doc["sealed"]}
         if not entries:
             return self._raw.delete_one(as_read).deleted_count == 1
-        return self._raw.replace_one(as_read, self._document(doc["_id"], entries)).matched_count == 1
+        rest = self._document(doc["_id"], entries, [encoded(each.request) for each in entries])
+        return self._raw.replace_one(as_read, rest).matched_count == 1
 
     def expire(self, source: str, before: int) -> int:
         """Removes a source's requests from before an instant (ms); how many documents."""
@@ -220,6 +224,23 @@ class RawStore:
                     for request in unpacked(text):
                         entries.append(Entry(doc["source"], [next(subjects) for _ in request.messages], request))
         return entries
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[tuple[list[Entry], list[bytes]]]:
+    """A source's requests, oldest first, and the same as JSON, in parts that fit into a document each."""
+    part: list[Entry] = []
+    texts: list[bytes] = []
+    size = 0
+    for each in entries:
+        text = encoded(each.request)
+        if part and (each.received - part[0].received > SPREAD_MS or size + len(text) > BIGGEST_DOCUMENT):
+            yield part, texts
+            part, texts, size = [], [], 0
+        part.append(each)
+        texts.append(text)
+        size += len(text)
+    if part:
+        yield part, texts
 
 
 def _without(entry: Entry, gone: Collection[str]) -> Entry:

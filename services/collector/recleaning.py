@@ -5,8 +5,10 @@ processes that correct an event at once one is second, and looks again. Whom a m
 (docs/decisions/0015-whom-a-message-is-about-stays.md).
 """
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -14,7 +16,7 @@ import orjson
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
 from services.collector.domain.cleaning import Change, Cleaning, cleaned, cleaning_of
-from services.collector.domain.intake import Accepted, SetAside
+from services.collector.domain.intake import PIECE, Accepted, SetAside
 from services.collector.domain.raw import Received, again, message_of
 from services.collector.domain.source import Source
 from services.collector.raw import Entry, Place, RawStore
@@ -66,7 +68,7 @@ class Found(NamedTuple):
 
 
 class Recleaning:
-    """See the module's text."""
+    """See the module's text. `pause` gives others their turn, the broker's heartbeats among them."""
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Recleaning:
         keyring: Keyring,
         policy: Policy,
         now_ms: Callable[[], int],
+        pause: Callable[[], None] | None = None,
     ) -> None:
         self._raw = raw
         self._sources = sources
@@ -83,6 +86,7 @@ class Recleaning:
         self._keyring = keyring
         self._policy = policy
         self._now_ms = now_ms
+        self._pause = pause or partial(time.sleep, 0)
 
     # Correcting what is there
 
@@ -112,13 +116,15 @@ class Recleaning:
     def _judged(self, slots: Sequence[Slot], source: Source, counts: Counter[str]) -> list[tuple[Found, Accepted]]:
         """The messages to be corrected, with what the rules make of them; of the others, what came is counted."""
         chosen: list[tuple[Found, Accepted]] = []
-        for found in self._found(slots):
+        for count, found in enumerate(self._found(slots), 1):
             made = self._again(found, source)
             outcome = _outcome(found, made)
             if outcome == "corrected" and isinstance(made, Accepted):
                 chosen.append((found, made))
             else:
                 counts[outcome] += 1
+            if count % PIECE == 0:
+                self._pause()
         # Some may be said to be about somebody now who is not to be taken in again.
         suppressed = self._keyring.suppressed(list({each for _, made in chosen for each in made.identifiers}))
         fenced = self._keyring.fenced({found.subject for found, _ in chosen})
@@ -165,7 +171,9 @@ class Recleaning:
 
     def _again(self, found: Found, source: Source) -> Accepted | SetAside:
         message_id = str(found.body["message_id"])
-        return again(found.message, found.request, found.entry.received, source, self._policy, message_id)
+        # Where its user agent was left unread nobody has asked whether it is a bot's; and it is in the log.
+        keeping = source._replace(bots="keep")
+        return again(found.message, found.request, found.entry.received, keeping, self._policy, message_id)
 
     def _correction_id(self, event: str, number: int) -> str:
         return self._keyring.event_id("correction", str(number), event)
@@ -249,6 +257,7 @@ class Recleaning:
 
 
 _VERSION: Final = "cleaned"
+_CLIENT: Final = "client"
 
 
 def _slots(entries: Iterable[Entry]) -> list[Slot]:
@@ -283,14 +292,16 @@ def _is_about(body: Body, made: Accepted) -> bool:
 
 
 def _says(body: Body | None, made: bytes | None) -> bool:
-    """Whether a body already says so, whatever version of the rules it was made by."""
+    """Whether a body already says so, whatever version of the rules it was made by; and whether or not there was time
+    for its user agent."""
     if body is None or made is None:
         return body is None and made is None
-    return _without_version(body) == _without_version(orjson.loads(made))
+    apart = {_VERSION} if _CLIENT in body else {_VERSION, _CLIENT}
+    return _without(body, apart) == _without(orjson.loads(made), apart)
 
 
-def _without_version(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != _VERSION}
+def _without(body: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in names}
 
 
 def _differences(found: Found, made: Accepted) -> list[dict[str, Any]]:

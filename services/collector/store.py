@@ -15,8 +15,8 @@ from pymongo.errors import DuplicateKeyError
 from contracts.collector import DAYS
 from services.collector.domain.agreement import Agreement
 from services.collector.domain.intake import Intake, SetAside
-from services.collector.domain.naming import is_of, names
-from services.collector.domain.quarantine import FORM, Kept, kept_of, unpacked
+from services.collector.domain.naming import is_of, names, own
+from services.collector.domain.quarantine import FORM, Kept, identities, kept_of, unpacked
 from services.collector.domain.raw import request_of
 from services.collector.domain.rules import Rules
 from services.collector.domain.source import Source, checked, named
@@ -171,26 +171,41 @@ class QuarantineStore:
         self._entries.create_index([("source", 1), ("reason", 1)], name="reason")
         self._entries.create_index([("source", 1), ("received", 1)], name="age")
 
-    def add(self, source: str, received: int, intake: Intake) -> None:
-        """Keeps what was set aside, durably. The same message of the same source is kept once."""
-        entries = intake.set_aside
-        if not entries:
-            return
+    def add(self, source: str, received: int, intake: Intake, correlation: str) -> list[SetAside]:
+        """Keeps what was set aside of a request, durably, see domain.quarantine.identities; nothing of people who are
+        not to be taken in again. What is kept."""
+        if not intake.set_aside:
+            return []
+        request = request_of(intake)
+        follows = identities(intake.set_aside, request, intake.agreement, correlation)
+        chosen = self._without_suppressed(
+            list(zip(intake.set_aside, follows, kept_of(intake.set_aside, request, intake.agreement), strict=True)),
+            intake.arrival.region or None,
+        )
+        if not chosen:
+            return []
         holder = held_by(source, received)
-        ids = [self._keyring.event_id(source, hashlib.sha256(each.raw).hexdigest(), RAW) for each in entries]
-        kept = kept_of(entries, request_of(intake), intake.agreement)
+        ids = [self._keyring.event_id(source, follows_from, RAW) for _, follows_from, _ in chosen]
         sealed = self._keyring.seal(
-            [Sealing(holder, RAW, identity, each.packed()) for identity, each in zip(ids, kept, strict=True)]
+            [Sealing(holder, RAW, identity, kept.packed()) for identity, (_, _, kept) in zip(ids, chosen, strict=True)]
         )
         self._entries.bulk_write(
             [
                 UpdateOne(
                     {"_id": identity}, {"$setOnInsert": _entry(source, holder, received, each, text)}, upsert=True
                 )
-                for identity, each, text in zip(ids, entries, sealed, strict=True)
+                for identity, (each, _, _), text in zip(ids, chosen, sealed, strict=True)
             ],
             ordered=False,
         )
+        return [each for each, _, _ in chosen]
+
+    def _without_suppressed(
+        self, entries: list[tuple[SetAside, str, Kept]], region: str | None
+    ) -> list[tuple[SetAside, str, Kept]]:
+        whose = [own(kept, region).union(each.identifiers) for each, _, kept in entries]
+        suppressed = self._keyring.suppressed(list(set().union(*whose)))
+        return [each for each, of in zip(entries, whose, strict=True) if suppressed.isdisjoint(of)]
 
     def counts(self) -> list[dict[str, Any]]:
         """How many a source and reason."""

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError, WriteConcernError
 
 from contracts.streams import TRACKING
 from services.collector.domain.agreement import class_of
@@ -33,6 +33,8 @@ MOST_WAITING: Final = 20_000
 MOST_WAITING_BYTES: Final = 128_000_000
 BIGGEST_GROUP: Final = 1_000
 """Events in one append, unless a single request holds more."""
+BIGGEST_GROUP_BYTES: Final = 8_000_000
+"""Of what is to be kept, likewise."""
 LINGER_SECONDS: Final = 0.005
 ERASING_SECONDS: Final = 0.02
 """Between a subject's fence and the end of its token lie two steps of an erasure."""
@@ -101,9 +103,10 @@ class Appender:
     def write(self, group: Sequence[Work]) -> None:
         """Everything of the group is durable, or nothing may be believed to be. Raises what failed."""
         for work in group:
-            self._quarantine.add(work.source, work.received, work.intake)
-            for each in work.intake.set_aside:
+            kept = self._quarantine.add(work.source, work.received, work.intake, work.correlation)
+            for each in kept:
                 EVENTS.labels(f"quarantined_{each.code}").inc()
+            EVENTS.labels("suppressed").inc(len(work.intake.set_aside) - len(kept))
         requests = [request_of(work.intake) for work in group]
         self.append(
             [
@@ -287,16 +290,19 @@ class Writer:
             if self._expected > 1:
                 self._something.wait_for(self._is_worth_a_group, LINGER_SECONDS)
             group: list[Work] = []
-            events = 0
-            while self._waiting and (not group or events + self._waiting[0].events <= BIGGEST_GROUP):
-                work = self._waiting.popleft()
-                events += work.events
+            events = size = 0
+            while self._waiting:
+                work = self._waiting[0]
+                events, size = events + work.events, size + work.bytes
+                if group and (events > BIGGEST_GROUP or size > BIGGEST_GROUP_BYTES):
+                    break
+                group.append(self._waiting.popleft())
                 self._count(work, -1)
-                group.append(work)
             return group
 
     def _is_worth_a_group(self) -> bool:
-        return len(self._waiting) >= self._expected or self._events >= BIGGEST_GROUP or self._stopping
+        is_full = self._events >= BIGGEST_GROUP or self._bytes >= BIGGEST_GROUP_BYTES
+        return is_full or len(self._waiting) >= self._expected or self._stopping
 
     def _count(self, work: Work, sign: int) -> None:
         self._events += sign * work.events
@@ -307,19 +313,39 @@ class Writer:
         try:
             self._appender.write(group)
             outcome = Outcome.DURABLE
-        except (Unavailable, PyMongoError, OSError) as error:
-            logger.warning("nothing can be appended", error=type(error).__name__, requests=len(group))
-            outcome = Outcome.UNAVAILABLE
         except Exception as error:
-            # One request that cannot be written does not sink the others.
-            if len(group) > 1:
+            if isinstance(error, (Unavailable, PyMongoError, OSError)) and not _is_refusal(error):
+                logger.warning("nothing can be appended", error=type(error).__name__, requests=len(group))
+                outcome = Outcome.UNAVAILABLE
+            elif len(group) > 1:
+                # One request that cannot be written does not sink the others.
                 middle = len(group) // 2
                 self._write(group[:middle])
                 self._write(group[middle:])
                 return
-            logger.error("a request cannot be written", error=type(error).__name__, correlation=group[0].correlation)
-            outcome = Outcome.UNAVAILABLE if isinstance(error, BeingErased) else Outcome.FAILED
+            else:
+                outcome = Outcome.UNAVAILABLE if isinstance(error, BeingErased) else Outcome.FAILED
+                named = {"error": type(error).__name__, "code": getattr(error.__cause__ or error, "code", None)}
+                logger.error("a request cannot be written", correlation=group[0].correlation, **named)
         self._tell([(work, outcome) for work in group])
+
+
+_SERVERS: Final = frozenset({None, 13, 18, 20, 24, 91, 112, 134, 251, 262, 263, 11000, 11601, 11602, 14031})
+"""Codes of MongoDB's errors that say nothing of what was to be written: no rights, no transactions, locks and
+conflicts, time and shutdown, no room on its disk."""
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether MongoDB will not keep what it was given, and would say so again; a transaction has that as its cause."""
+    cause = error.__cause__ if isinstance(error, Unavailable) else error
+    if not isinstance(cause, OperationFailure) or isinstance(cause, (ExecutionTimeout, WriteConcernError)):
+        return False
+    if cause.has_error_label("TransientTransactionError") or cause.has_error_label("RetryableWriteError"):
+        return False
+    if not isinstance(cause, BulkWriteError):
+        return cause.code not in _SERVERS
+    codes = {each.get("code") for each in (cause.details or {}).get("writeErrors", ())}
+    return bool(codes) and codes.isdisjoint(_SERVERS)
 
 
 def writer_of(runtime: Runtime, tell: Tell) -> Writer:

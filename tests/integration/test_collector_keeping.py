@@ -131,7 +131,7 @@ def put_aside(quarantine, source, *messages, **shared):
     arrival = source.arrival(NOW, False, Sender(agent="x" * 5_000))
     intake = take_in(Batch(list(messages), shared), arrival, POLICY, new_id)
     assert len(intake.set_aside) == len(messages)
-    quarantine.add(source.id, NOW, intake)
+    quarantine.add(source.id, NOW, intake, request_id(NOW, new_id()))
     return intake
 
 

@@ -1,22 +1,29 @@
 """What was received on a real MongoDB: newer rules for older messages, what is kept as received, and its end."""
 
+import base64
+import random
 import threading
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
+from services.collector import relay
+from services.collector.domain import quarantine as quarantined
 from services.collector.domain.agreement import checked
-from services.collector.domain.client import Sender
+from services.collector.domain.client import MOST_READ, Sender
 from services.collector.domain.decode import Batch
-from services.collector.domain.intake import take_in
-from services.collector.domain.raw import request_id
+from services.collector.domain.intake import PIECE, Accepted, take_in
+from services.collector.domain.quarantine import Kept
+from services.collector.domain.raw import again, encoded, message_of, packed, request_id, unpacked
 from services.collector.raw import Place, RawStore
 from services.collector.recleaning import Recleaning
+from services.collector.replaying import Replaying
 from services.collector.rulebook import CLEANING, PLAN
-from services.collector.store import QuarantineStore, SourceStore
-from services.collector.writer import Appender, Work
+from services.collector.store import Chosen, QuarantineStore, SourceStore
+from services.collector.writer import Appender, Outcome, Work, Writer
 from services.profile.correcting import as_they_stand
 from shared.errors import Conflict, NotFound
 from shared.eventlog import MongoEventLog
@@ -43,7 +50,7 @@ class World:
         self.db = self.client[f"{prefix}_collector"]
         self.sources = SourceStore(self.db)
         self.sources.setup()
-        quarantine = QuarantineStore(self.db, self.keyring)
+        self.quarantine = quarantine = QuarantineStore(self.db, self.keyring)
         quarantine.setup()
         self.raw = RawStore(self.db, self.keyring, self.log)
         self.raw.setup()
@@ -56,15 +63,24 @@ class World:
         """As another process has it."""
         return Recleaning(self.raw, self.sources, self.log, self.keyring, POLICY, lambda: self.now)
 
-    def send(self, *messages, shared=None):
-        """One request; its id."""
+    def send(self, *messages, shared=None, bad=False, exact=False):
+        """One request; its id. `bad`: its messages cannot be taken in."""
         self.now += 1_000
-        at = self.sources.one(self.source)
-        intake = take_in(Batch(list(messages), shared or {}), at.arrival(self.now, False, Sender()), POLICY, new_id)
-        assert not intake.set_aside
-        request = request_id(self.now, new_id())
-        self.appender.write([Work(self.source, self.now, request, intake, 100, None)])
-        return request
+        work = self.work(*messages, shared=shared, exact=exact)
+        assert not (work.intake.accepted if bad else work.intake.set_aside)
+        self.appender.write([work])
+        return work.correlation
+
+    def work(self, *messages, shared=None, waiting=None, exact=False):
+        """One request on its way, as it comes now."""
+        arrival = self.sources.one(self.source).arrival(self.now, False, Sender(), exact=exact)
+        intake = take_in(Batch(list(messages), shared or {}), arrival, POLICY, new_id)
+        return Work(self.source, self.now, request_id(self.now, new_id()), intake, intake.size, waiting)
+
+    def replay(self, rule):
+        """All of the quarantine, mended by a rule; how many went through."""
+        replaying = Replaying(self.quarantine, self.sources, self.appender, POLICY, lambda: self.now)
+        return replaying.page(Chosen(self.source), rule, "", 1_000, False)["replayed"]
 
     def rules(self, rule, kind=CLEANING):
         self.sources.rules.add(self.source, kind, rule, self.now)
@@ -192,6 +208,47 @@ def test_recleaning_twice_at_once_is_recleaning_once(world):
         each.join(30)
     assert sorted((each["corrected"], each["unchanged"]) for each in reports) == [(0, 50), (50, 0)]
     assert len(world.corrections("ada")) == 50
+
+
+def test_others_get_their_turn_while_much_is_judged(world):
+    """In between messages, a few at a time, not after all of a page."""
+    world.send(*(bought("ada", number) for number in range(4 * PIECE)))
+    pauses = []
+    recleaning = Recleaning(
+        world.raw, world.sources, world.log, world.keyring, POLICY, lambda: world.now, lambda: pauses.append(1)
+    )
+    assert recleaning.page(world.source, START, 1_000, True)["unchanged"] == 4 * PIECE
+    assert len(pauses) == 4
+
+
+def test_without_rules_nothing_is_corrected(world):
+    """Also of what depends on its request: that its numbers are exact, and how many of its user agents were read."""
+    world.send({**bought("ada", n=1e300)}, exact=True)
+    fresh = [f"Mozilla/5.0 (X11; rv:{n}.0) Gecko/20100101 Firefox/{n}.0" for n in range(3_000, 3_000 + 2 * MOST_READ)]
+    fresh += [f"Mozilla/5.0 (compatible; Nobodysbot/{n}; +https://example.org/bot)" for n in range(5)]
+    world.send(*({**bought("ada", 10 + n), "context": {"userAgent": each}} for n, each in enumerate(fresh)))
+    assert sum("client" in body for _, body in world.stand("ada")) == MOST_READ
+    assert world.reclean(dry=True) == world.reclean() == {"unchanged": 1 + len(fresh)}
+    world.rules({"default": {"properties.a": 1}})
+    assert world.reclean() == {"corrected": 1 + len(fresh)}
+    assert world.reclean() == {"unchanged": 1 + len(fresh)}
+
+
+def test_what_was_kept_before_it_was_known_to_be_exact_is_asked(world):
+    """A number that may have been rounded is then looked for, as at a replay of what was mended by hand."""
+    world.send({**bought("ada", n=1e300)}, exact=True)
+    [entry] = world.raw.page(world.source, START, 10)[0]
+    assert entry.request.exact
+    source = world.sources.one(world.source)
+    [(_, text)] = entry.request.messages
+    older = unpacked(packed([encoded(entry.request).replace(b'"exact":true,', b"")]))[0]
+    assert not older.exact
+    assert isinstance(again(message_of(text), entry.request, NOON, source, POLICY, "m"), Accepted)
+    assert again(message_of(text), older, NOON, source, POLICY, "m").code == "number_too_large"
+    kept = Kept(raw=bytes(text).decode(), exact=True)
+    assert isinstance(quarantined.again(kept, "e", NOON, source, None, POLICY), Accepted)
+    by_hand = replace(kept, mended=message_of(text))
+    assert quarantined.again(by_hand, "e", NOON, source, None, POLICY).code == "number_too_large"
 
 
 def test_whom_a_message_is_about_is_not_corrected(world):
@@ -348,3 +405,150 @@ def test_two_erasures_at_once_lose_nothing_of_each_other(world):
     world.raw._opened = interrupted
     assert world.raw.forget([ada]) == 1
     assert kept(world) == [([world.subject("cleo")], ["cleo-1"])]
+
+
+def images(count, make=bought):
+    """Messages of which each is nearly as large as it may be, and cannot be compressed by much."""
+    chance = random.Random(1)
+    return [make("ada", n, image=base64.b64encode(chance.randbytes(23_000)).decode()) for n in range(count)]
+
+
+def test_large_messages_that_arrive_together_are_all_taken_in(world):
+    """However many MB they are: what is kept of them as received is as many documents as are needed."""
+    told = []
+    writer = Writer(world.appender, told.extend)
+    messages = images(880)
+    requests = [world.work(*messages[at : at + 16], waiting=at) for at in range(0, 880, 16)]
+    assert all(writer.submit(each) for each in requests)
+    writer.start()
+    writer.stop(60)
+    assert [outcome for _, outcome in told] == [Outcome.DURABLE] * len(requests)
+    assert world.everybody() == 880
+
+
+def test_what_is_too_large_for_one_document_is_kept_as_several(world):
+    """A replay of the quarantine's largest page, too; every request is found."""
+    messages = images(1_000, misnamed)
+    for at in range(0, len(messages), 10):
+        world.send(*messages[at : at + 10], bad=True)
+    assert world.replay(MEND) == len(messages)
+    documents = list(world.raw._raw.find())
+    assert len(documents) > 3 and max(len(each["sealed"]) for each in documents) < 8_000_000
+    assert world.everybody() == len(messages) == sum(each["requests"] for each in documents)
+    assert all(world.raw.find(each.correlation) for each in world.events("ada")[::100])
+
+
+def test_a_document_that_mongodb_refuses_is_no_server_that_is_away(world):
+    """Whoever is in one group with it is taken in."""
+    told = []
+    writer = Writer(world.appender, told.extend)
+    documents = world.raw.documents
+
+    def grown(entries):
+        swollen = any("swollen" in entry.request.shared for entry in entries)
+        return [{**each, "more": b"x" * 17_000_000} if swollen else each for each in documents(entries)]
+
+    world.raw.documents = grown
+    for name, shared in (("a", {}), ("bad", {"context": {}, "integrations": {}}), ("b", {})):
+        work = world.work(bought(name), shared=shared, waiting=name)
+        beside = {"swollen": 1} if name == "bad" else {}
+        writer.submit(work._replace(intake=work.intake._replace(shared=beside)))
+    writer.start()
+    writer.stop(60)
+    outcomes = {work.waiting: outcome for work, outcome in told}
+    assert outcomes == {"a": Outcome.DURABLE, "bad": Outcome.FAILED, "b": Outcome.DURABLE}
+
+
+# What came out of the quarantine
+
+
+def misnamed(user, number=1, **properties):
+    """A purchase that is set aside for the wrong name of a field."""
+    message = bought(user, number, **properties)
+    return {"name": message.pop("event"), **message}
+
+
+MEND = {"rename": {"name": "event"}}
+
+
+def consents(world, user):
+    """What each event of somebody's says of marketing."""
+    return sorted((body.get("consent") or {}).get("marketing", True) for _, body in world.stand(user))
+
+
+OBJECTING = {"context": {"consent": {"categoryPreferences": {"marketing": False}}}}
+
+
+def test_messages_without_an_id_that_are_set_aside_count_as_often_as_they_came(world):
+    """As those that are taken in do: from one request or several, whatever stood beside each."""
+    message = misnamed("ada")
+    del message["messageId"]
+    for shared in ({}, {}, OBJECTING):
+        world.send(message, shared=shared, bad=True)
+    world.send(message, message, bad=True)
+    assert world.replay(MEND) == 5
+    assert consents(world, "ada") == [False, True, True, True, True]
+
+
+def test_a_message_that_is_set_aside_again_is_kept_once(world):
+    """Sent again by a client, it has its message id; over the line between two processes, its request's id."""
+    for sent_at in ("2025-01-01T00:00:00Z", "2025-01-01T00:00:09Z"):
+        world.send(misnamed("ada"), shared={"sentAt": sent_at}, bad=True)
+    nameless = {**misnamed("bea"), "messageId": None, "properties": {"a": 1.0, "b": [{}], "c": "å"}}
+    work = world.work(nameless, nameless, shared={**OBJECTING, "integrations": {"b": True, "a": 2}})
+    for each in (work, relay.unpacked(relay.packed(work), None)):
+        world.appender.write([each])
+    assert world.quarantine.count(Chosen(reason="missing_field")) == 3
+    assert world.replay(MEND) == 3
+    assert len(world.events("ada")) == 1 and consents(world, "bea") == [False, False]
+
+
+def test_what_stood_beside_a_message_makes_another_of_it(world):
+    """Whether it is what was sent before is told at its replay, by its message id; nothing is thrown away before."""
+    world.send(misnamed("ada"), bad=True)
+    world.send(misnamed("ada"), shared=OBJECTING, bad=True)
+    assert world.quarantine.count(Chosen()) == 2
+    assert world.replay(MEND) == 2 and len(world.events("ada")) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "shared"),
+    [
+        ({"userId": "ada"}, {}),
+        ({"user_id": " ada "}, {}),
+        ({"anonymousId": "a", "traits": {"email": "ADA@exempel.se"}}, {}),
+        ({"anonymousId": "a", "traits": {"phone": "070-123 45 67"}}, {}),
+        ({"anonymousId": "a"}, {"context": {"traits": {"email": "ada@exempel.se"}}}),
+        ({"anonymousId": "a", "kund": "ada"}, {}),
+    ],
+)
+def test_nobody_who_is_suppressed_is_kept_in_quarantine(world, message, shared):
+    """By whatever says whose a message is, the source's rules among it, in every process; others in its request are."""
+    world.sources.change(world.source, {"region": "SE"})
+    world.rules({"rename": {"kund": "userId"}})
+    world.keyring.suppress([("user", "ada"), ("email", "ada@exempel.se"), ("phone", "+46701234567")])
+    work = world.work({"type": "track", **message}, shared=shared)
+    assert len(work.intake.set_aside) == 1
+    for each in (work, relay.unpacked(relay.packed(work), None)):
+        world.appender.write([each])
+    assert world.quarantine.count(Chosen()) == 0
+    world.send({"type": "track", **message}, misnamed("bea"), shared=shared, bad=True)
+    assert world.quarantine.count(Chosen()) == (0 if shared else 1)
+
+
+def test_what_a_replay_brought_of_different_hours_is_found_exported_and_erased(world):
+    """As if each had come through the door: nobody's message hides behind an older one, and each ends with its own
+    retention."""
+    world.send(misnamed("old"), bad=True)
+    world.now += 10 * 60_000
+    world.send(misnamed("ada"), misnamed("bea"), bad=True)
+    assert world.replay(MEND) == 3
+    ada = world.subject("ada")
+    [event] = world.events("ada")
+    assert world.recleaning.received(event.correlation)["messages"][0]["message"]["userId"] == "ada"
+    assert world.recleaning.trace(event.id)["message"]["userId"] == "ada"
+    assert [each["message"]["userId"] for each in world.raw.of_subjects([ada])] == ["ada"]
+    assert world.raw.forget([ada]) == 1
+    assert sorted(messages for _, messages in kept(world)) == [["bea-1"], ["old-1"]]
+    assert world.raw.expire(world.source, world.now - 60_000) == 1
+    assert [messages for _, messages in kept(world)] == [["bea-1"]]

@@ -12,6 +12,7 @@ from services.collector.domain.agreement import allows
 from services.collector.domain.classify import split
 from services.collector.domain.client import Agents, address
 from services.collector.domain.decode import SHARED, Batch, shared_size
+from services.collector.domain.identifiers import identifiers_of
 from services.collector.domain.normalize import Arrival, normalized, too_large
 from services.collector.domain.plan import Violation
 from services.collector.domain.rules import Prepared, Rejected, prepared, within_rules
@@ -45,6 +46,8 @@ class SetAside(NamedTuple):
     why: str
     raw: bytes
     """What was sent, as JSON; cut off where it is too long to be kept."""
+    identifiers: tuple[tuple[str, str], ...] = ()
+    """Those it has by the source's cleaning rules, where there are any."""
 
 
 class Refusal(NamedTuple):
@@ -161,18 +164,32 @@ class Sorting:
         if ready.refused:
             self._refuse(index, ready.refused)
         if isinstance(made, Rejected):
-            return self._set_aside(index, made, ready.received)
+            return self._set_aside(index, made, ready.received, _cleanly(ready.message, arrival))
         return self.intake.accepted.append(made)
 
     def _refuse(self, at: int | None, places: Sequence[str]) -> None:
         self._refused += [Refusal(at, place) for place in places[: MOST_REFUSED - len(self._refused)]]
 
-    def _set_aside(self, index: int, why: Rejected, received: Any) -> None:
-        kept = _without_address(received, self._arrival.sender.ip_policy)
-        self.intake.set_aside.append(SetAside(index, *why, raw=_json(kept)[:MOST_QUARANTINED_BYTES]))
+    def _set_aside(
+        self, index: int, why: Rejected, received: Any, identifiers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        kept = _json(_without_address(received, self._arrival.sender.ip_policy))[:MOST_QUARANTINED_BYTES]
+        self.intake.set_aside.append(SetAside(index, *why, raw=kept, identifiers=identifiers))
 
 
 _UNEXPECTED: Final = Rejected(UNEXPECTED, "", "taking it in failed within; nothing is known to be wrong with it")
+
+
+def _cleanly(message: Any, arrival: Arrival) -> tuple[tuple[str, str], ...]:
+    """The identifiers of a message that is set aside, as the source's cleaning rules have left it."""
+    if arrival.rules.cleaning is None or not isinstance(message, dict):
+        return ()
+    said = (message.get(name) for name in ("traits", "context"))
+    traits, context = (each if isinstance(each, dict) else {} for each in said)
+    common = context.get("traits")
+    traits = {**common, **traits} if isinstance(common, dict) else traits
+    found, _ = identifiers_of(message, traits, context, arrival.region or None)
+    return tuple((kind, value) for kind, value in found)
 
 
 def _within_agreement(arrival: Arrival) -> Arrival:

@@ -41,7 +41,7 @@ SHORTEST_NUMBER: Final = 8
 
 def is_of(kept: Kept, source: Source | None, wanted: Collection[Identifier]) -> bool:
     """Whether the message is somebody's who is known by one of these. Never of what cannot be read."""
-    return not _own(kept, source).isdisjoint(wanted)
+    return not own(kept, _region(source), source).isdisjoint(wanted)
 
 
 def names(kept: Kept, source: Source | None, wanted: Collection[Identifier]) -> bool:
@@ -64,11 +64,11 @@ def _region(source: Source | None) -> str | None:
     return (source.region or None) if source else None
 
 
-def _own(kept: Kept, source: Source | None) -> set[Identifier]:
-    region = _region(source)
+def own(kept: Kept, region: str | None, source: Source | None = None) -> set[Identifier]:
+    """Who sends it, by what it says itself and what stands beside it; and by a source's rules, if one is given."""
     said = [_said(each, region) for each in _messages(kept, source, alone=True)]
-    own = {pair for sure, _ in said for pair in sure}
-    return own or {pair for _, likely in said for pair in likely}
+    surely = {pair for sure, _ in said for pair in sure}
+    return surely or {pair for _, likely in said for pair in likely}
 
 
 def _messages(kept: Kept, source: Source | None, alone: bool = False) -> Iterator[Mapping[str, Any]]:

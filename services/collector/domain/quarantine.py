@@ -1,5 +1,6 @@
 """What is kept of a message that could not be taken in: enough to take it in later as if it had been right."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -69,10 +70,39 @@ def kept_of(messages: Sequence[SetAside], request: Request, agreement: str) -> l
         gpc=request.gpc,
         address=request.address,
         agent=request.agent[:LONGEST],
+        exact=request.exact,
         cut=len(shared) < len(request.shared),
         agreement=agreement,
     )
     return [replace(common, raw=each.raw.decode(errors="replace")) for each in messages]
+
+
+def identities(messages: Sequence[SetAside], request: Request, agreement: str, correlation: str) -> list[str]:
+    """What the ids of entries follow from: the message, and what stood beside it but for when it was sent, so that one
+    that is sent again is kept once. Where it has no message id it is the request's (of id `correlation`) alone: two
+    that say the same are two."""
+    beside = {name: value for name, value in request.shared.items() if name != "sentAt"}
+    said = (beside, request.gpc, request.address, request.agent, agreement)
+    common = msgspec.json.encode(said, order="deterministic")
+    return [
+        _digest(common, b"" if _has_message_id(each.raw) else f"{correlation} {each.at}".encode(), each.raw)
+        for each in messages
+    ]
+
+
+def _digest(*parts: bytes) -> str:
+    """Of parts that are told apart."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _has_message_id(text: bytes) -> bool:
+    """Never where it was cut off, since what was cut off may differ."""
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    found = message.get("messageId") if isinstance(message, dict) else None
+    return isinstance(found, str) and bool(found)
 
 
 def _bounded(shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +140,9 @@ def again(
         message = mended(message, rule)
     if message is None:
         return UNREADABLE
-    return raw.again(message, kept, received, source, policy, derive_id("quarantine", identity))
+    # What is there by hand came as another text than the request that is known to be exact.
+    request = kept if kept.mended is None else replace(kept, exact=False)
+    return raw.again(message, request, received, source, policy, derive_id("quarantine", identity))
 
 
 def _may_be_taken(kept: Kept, source: Source) -> bool:

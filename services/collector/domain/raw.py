@@ -22,6 +22,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     gpc: bool = False
     address: str = ""
     agent: str = ""
+    exact: bool = False
+    """Whether no number of its messages can have been rounded when it was read; older ones do not say."""
 
 
 class Received(Request, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ def request_of(intake: Intake) -> Request:
         gpc=intake.arrival.gpc,
         address=address(sender.address, sender.ip_policy) or "",
         agent=sender.agent,
+        exact=intake.arrival.exact,
     )
 
 
@@ -55,13 +58,19 @@ def received_of(request: Request, identity: str, received: int, messages: Sequen
         gpc=request.gpc,
         address=request.address,
         agent=request.agent,
+        exact=request.exact,
         messages=[(identity, msgspec.Raw(text)) for identity, text in messages],
     )
 
 
-def packed(requests: Sequence[Received]) -> bytes:
-    """To be sealed: requests have much in common, and what is sealed cannot be compressed any more."""
-    return zstandard.ZstdCompressor().compress(msgspec.json.encode(requests))
+def encoded(request: Received) -> bytes:
+    """As JSON."""
+    return msgspec.json.encode(request)
+
+
+def packed(texts: Sequence[bytes]) -> bytes:
+    """To be sealed, of encoded requests: they have much in common, and what is sealed cannot be compressed any more."""
+    return zstandard.ZstdCompressor().compress(b"[" + b",".join(texts) + b"]")
 
 
 def unpacked(sealed: bytes) -> list[Received]:
@@ -94,7 +103,7 @@ def message_of(raw: msgspec.Raw) -> Message:
 def retaken(message: object, request: Request, received: int, source: Source, policy: Policy, fresh_id: str) -> Intake:
     """Takes a message in as of then, by the source's rules of now. `fresh_id`: its message id, where it has none."""
     sender = Sender(request.address, request.agent, source.ip, source.bots)
-    arrival = source.arrival(received, request.gpc, sender)
+    arrival = source.arrival(received, request.gpc, sender, exact=request.exact)
     return take_in(Batch([message], request.shared), arrival, policy, lambda: fresh_id)
 
 

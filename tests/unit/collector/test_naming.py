@@ -147,7 +147,7 @@ def test_a_source_that_is_gone_has_no_region_and_no_rules():
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6),
     lambda each: (
         st.dictionaries(
             st.sampled_from(["userId", "traits", "context", "email", "phone", "externalIds", "data[email]", "", "."]),

@@ -2,9 +2,12 @@
 
 import threading
 
+import pytest
+from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge, OperationFailure, WTimeoutError
+
 from services.collector.domain.intake import Accepted, Intake
 from services.collector.domain.normalize import Arrival
-from services.collector.writer import MOST_WAITING, Outcome, Work, Writer
+from services.collector.writer import BIGGEST_GROUP_BYTES, MOST_WAITING, Outcome, Work, Writer
 from shared.errors import Unavailable
 
 SECONDS = 10
@@ -13,9 +16,9 @@ SECONDS = 10
 ARRIVAL = Arrival(received=0, party="first", source_name="web", gpc=False, sized=True, exact=True)
 
 
-def work(name="w", events=1):
+def work(name="w", events=1, size=2):
     one = Accepted("tracking.track.v1", "m", (("user", "u"),), b"{}", None)
-    return Work("s", 0, name, Intake([one] * events, [], ARRIVAL, {}), 2, name)
+    return Work("s", 0, name, Intake([one] * events, [], ARRIVAL, {}), size, name)
 
 
 class Appender:
@@ -68,8 +71,23 @@ def test_it_is_bounded_and_says_no_early():
     assert not writer.submit(work())
 
 
-def test_one_request_that_cannot_be_written_does_not_sink_the_others():
-    appender, told = Appender({"w3": ValueError()}), Told(9)
+def test_a_group_is_bounded_in_bytes():
+    """A request that is larger alone is a group of its own."""
+    appender, told = Appender(), Told(6)
+    appender.go.set()
+    writer = Writer(appender, told)
+    half = BIGGEST_GROUP_BYTES // 2
+    for number, size in enumerate((half, half, half, 1, 3 * half, 1)):
+        writer.submit(work(f"w{number}", size=size))
+    writer.start()
+    assert told.all.wait(SECONDS)
+    assert appender.groups == [["w0", "w1"], ["w2", "w3"], ["w4"], ["w5"]]
+    writer.stop(SECONDS)
+
+
+@pytest.mark.parametrize("error", [ValueError(), DocumentTooLarge("x")])
+def test_one_request_that_cannot_be_written_does_not_sink_the_others(error):
+    appender, told = Appender({"w3": error}), Told(9)
     appender.go.set()
     writer = Writer(appender, told)
     for number in range(9):
@@ -90,6 +108,67 @@ def test_a_server_that_is_away_is_not_blamed_on_a_request():
     writer.start()
     assert told.all.wait(SECONDS)
     assert set(told.outcomes.values()) == {Outcome.UNAVAILABLE}
+    writer.stop(SECONDS)
+
+
+def unavailable(cause):
+    """As a transaction says it."""
+    error = Unavailable("refused")
+    error.__cause__ = cause
+    return error
+
+
+def transient():
+    return OperationFailure("conflict", 112, {"errorLabels": ["TransientTransactionError"]})
+
+
+def bulk(code):
+    return BulkWriteError({"writeErrors": [{"code": code}]})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationFailure("x", 10334), bulk(10334), OperationFailure("x", 121)],
+    ids=["too-large", "in-bulk", "not-valid"],
+)
+@pytest.mark.parametrize("as_is", [True, False], ids=["alone", "in-a-transaction"])
+def test_what_mongodb_refuses_to_keep_sinks_no_others(error, as_is):
+    """It would be refused again and again."""
+    appender, told = Appender({"w3": error if as_is else unavailable(error)}), Told(9)
+    appender.go.set()
+    writer = Writer(appender, told)
+    for number in range(9):
+        writer.submit(work(f"w{number}"))
+    writer.start()
+    assert told.all.wait(SECONDS)
+    assert {name for name, outcome in told.outcomes.items() if outcome is Outcome.FAILED} == {"w3"}
+    assert Outcome.UNAVAILABLE not in told.outcomes.values()
+    writer.stop(SECONDS)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AutoReconnect("x"),
+        transient(),
+        WTimeoutError("x"),
+        OperationFailure("x", 13),
+        OperationFailure("x", 14031),
+        bulk(11000),
+    ],
+    ids=["connection", "conflict", "majority", "rights", "disk", "another-was-faster"],
+)
+@pytest.mark.parametrize("as_is", [True, False], ids=["alone", "in-a-transaction"])
+def test_what_is_the_servers_is_told_to_come_again(error, as_is):
+    """Without a trial of each."""
+    appender, told = Appender({"w0": error if as_is else unavailable(error)}), Told(2)
+    appender.go.set()
+    writer = Writer(appender, told)
+    for number in range(2):
+        writer.submit(work(f"w{number}"))
+    writer.start()
+    assert told.all.wait(SECONDS)
+    assert set(told.outcomes.values()) == {Outcome.UNAVAILABLE} and len(appender.groups) == 1
     writer.stop(SECONDS)
 
 
