@@ -518,8 +518,12 @@ class Erasure(ErasureAsked):
 
     profile = fields.String(required=True)
     mode = fields.String(required=True)
-    status = fields.String(required=True)
+    status = fields.String(
+        required=True, metadata={"description": "under way; waiting: its step has failed and is tried again; completed"}
+    )
     step = fields.String(required=True)
+    error = fields.String(required=True, metadata={"description": "the type of the last error while it waits"})
+    failures = fields.Integer(required=True, metadata={"description": "of the step, in a row"})
     created = _moment()
     changed = _moment()
 
