@@ -616,7 +616,7 @@ class ImportTried(Schema):
     reasons = fields.Dict(values=fields.Integer(), metadata={"description": "why messages would be set aside"})
     unread = fields.Dict(values=fields.Integer(), metadata={"description": "column -> cells that could not be read"})
     absent = fields.List(fields.String(), metadata={"description": "columns of the mapping that no row has"})
-    repeated = fields.Integer(metadata={"description": "messages with the id of an earlier one: its duplicates"})
+    repeated = fields.Integer(metadata={"description": "messages with the id of an earlier one of the same person"})
     sample = fields.List(fields.Dict(), metadata={"description": "the first messages"})
     notes = fields.List(fields.String(), metadata={"description": "what was noticed of the file, for people"})
 
@@ -633,6 +633,18 @@ class ImportRow(Schema):
     skipped = fields.Integer(required=True, metadata={"description": "of them, sent by an earlier import of this file"})
     set_aside = fields.Integer(required=True, metadata={"description": "messages that are in quarantine"})
     reasons = fields.Dict(required=True, values=fields.Integer(), metadata={"description": "of those"})
+    repeated = fields.Integer(
+        required=True,
+        metadata={"description": "messages with the id of an earlier one of the same person: they are one"},
+    )
+    refused_fields = fields.Dict(
+        required=True,
+        values=fields.Integer(),
+        metadata={
+            "description": "place -> how often what stood there was left out, as the source's agreement does not name "
+            "it; the door names 1,000 in 500 messages"
+        },
+    )
     why = fields.String(required=True, metadata={"description": "why it failed, or what it waits for"})
     notes = fields.List(
         fields.String(), required=True, metadata={"description": "what was noticed of the file, for people"}

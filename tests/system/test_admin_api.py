@@ -320,6 +320,29 @@ def test_a_file_that_cannot_be_taken_says_why(world, api, tmp_path):
     assert not list((world.suite.home / "uploads").iterdir())
 
 
+def test_an_import_tells_what_counts_once_and_what_an_agreement_left_out(world, api, tmp_path):
+    """Rows that share an id are one event with the first of them; fields that nobody agreed on are counted by place."""
+    word = world.fresh()
+    made = api("POST", "/sources", {"name": word, "party": "second"}, answers=201)
+    agreed = {"partner": word, "purposes": ["p"], "fields": ["traits.*"], "since": 1, "until": 2**42}
+    agreement = api("POST", "/agreements", {"party": "second", **agreed}, answers=201)["agreement"]
+    api("PUT", f"/sources/{made['source']}/agreement", {"agreement": agreement})
+    path = tmp_path / "order.csv"
+    lines = [f"{word};{order};2026-01-02 10:00;5" for order in ("a", "b", "b", "b")]
+    path.write_text("\n".join(["kund;order;datum;belopp", *lines]) + "\n")
+    assert any("repeated: 2" in each for each in put(api, path, "", answers=200, dry_run="true")["notes"])
+    job = finished(api, put(api, path, made["write_key"])["id"])
+    assert (job["state"], job["rows"], job["repeated"]) == ("done", 4, 2)
+    assert any("repeated: 2" in each for each in job["notes"])
+    assert job["refused_fields"] == {"properties.revenue": 4}
+    mapping = ["--mapping", json.dumps(MAPPING), "--write-key", made["write_key"], "--json"]
+    path.write_text(path.read_text() + lines[0] + "\n")
+    report = world.samla("import", str(path), *mapping)
+    assert (report["messages"], report["repeated"], report["refused_fields"]) == (5, 3, {"properties.revenue": 5})
+    world.quiet()
+    assert world.count(word, "Imported") == 2
+
+
 def test_killed_in_the_middle_an_import_goes_on_and_every_row_counts_once(world, api, tmp_path):
     """SIGKILL of the console as soon as something has been sent."""
     users = [world.fresh() for _ in range(5)]
