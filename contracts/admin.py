@@ -555,6 +555,12 @@ class ParkedRow(Schema):
     time = fields.Raw(required=True)
 
 
+class Retrying(Schema):
+    """Which event is to be handled again."""
+
+    identity = _text(500, "its id, as the list has it; it says where the event is from", required=True, data_key="id")
+
+
 class Retried(Schema):
     """What came of it."""
 
