@@ -573,8 +573,12 @@ class Erasure(ErasureAsked):
 
     profile = fields.String(required=True)
     mode = fields.String(required=True)
-    status = fields.String(required=True)
+    status = fields.String(
+        required=True, metadata={"description": "under way; waiting: its step has failed and is tried again; completed"}
+    )
     step = fields.String(required=True)
+    error = fields.String(required=True, metadata={"description": "the type of the last error while it waits"})
+    failures = fields.Integer(required=True, metadata={"description": "of the step, in a row"})
     created = _moment()
     changed = _moment()
 
@@ -604,6 +608,12 @@ class ParkedRow(Schema):
     error = fields.String(required=True)
     where = fields.String(required=True)
     time = fields.Raw(required=True)
+
+
+class Retrying(Schema):
+    """Which event is to be handled again."""
+
+    identity = _text(500, "its id, as the list has it; it says where the event is from", required=True, data_key="id")
 
 
 class Retried(Schema):
@@ -667,7 +677,7 @@ class ImportTried(Schema):
     reasons = fields.Dict(values=fields.Integer(), metadata={"description": "why messages would be set aside"})
     unread = fields.Dict(values=fields.Integer(), metadata={"description": "column -> cells that could not be read"})
     absent = fields.List(fields.String(), metadata={"description": "columns of the mapping that no row has"})
-    repeated = fields.Integer(metadata={"description": "messages with the id of an earlier one: its duplicates"})
+    repeated = fields.Integer(metadata={"description": "messages with the id of an earlier one of the same person"})
     sample = fields.List(fields.Dict(), metadata={"description": "the first messages"})
     notes = fields.List(fields.String(), metadata={"description": "what was noticed of the file, for people"})
 
@@ -684,6 +694,18 @@ class ImportRow(Schema):
     skipped = fields.Integer(required=True, metadata={"description": "of them, sent by an earlier import of this file"})
     set_aside = fields.Integer(required=True, metadata={"description": "messages that are in quarantine"})
     reasons = fields.Dict(required=True, values=fields.Integer(), metadata={"description": "of those"})
+    repeated = fields.Integer(
+        required=True,
+        metadata={"description": "messages with the id of an earlier one of the same person: they are one"},
+    )
+    refused_fields = fields.Dict(
+        required=True,
+        values=fields.Integer(),
+        metadata={
+            "description": "place -> how often what stood there was left out, as the source's agreement does not name "
+            "it; the door names 1,000 in 500 messages"
+        },
+    )
     why = fields.String(required=True, metadata={"description": "why it failed, or what it waits for"})
     notes = fields.List(
         fields.String(), required=True, metadata={"description": "what was noticed of the file, for people"}

@@ -193,10 +193,11 @@ RPCS: Final[dict[str, str]] = {
     "quarantine_mend": "(id, message | rule) -> as quarantine_show",
     "quarantine_replay": "(source?, reason?, ids?, rule?, after, limit, dry) -> Replayed: a page; go on behind `after`",
     "quarantine_size": "(source?, reason?, ids?) -> how many",
-    "quarantined_of": "(identifiers) -> [message]: quarantined messages whose own identifier, by kind, is one of "
-    "[kind, value], for an export",
-    "forget_quarantined": "(identifiers) -> how many entries are gone that were theirs, or had an e-mail address or "
-    "telephone number of theirs in them as a word",
+    "quarantined_of": "(identifiers, after?) -> {messages, after}: quarantined messages whose own identifier, by kind, "
+    "is one of [kind, value], for an export; of as many entries as can be looked at in a few seconds: go on behind "
+    "`after`, None at the end",
+    "forget_quarantined": "(identifiers, after?) -> {removed, after}: how many entries are gone that were theirs, or "
+    "had an e-mail address or telephone number of theirs in them as a word; go on behind `after`, None at the end",
     "received_of": "(subjects) -> [{request, source, received, event, message}]: their messages as received",
     "forget_received": "(subjects) -> how many messages of these subjects are gone from what was received",
     "unused_days": "(holders) -> those keys of a source and day under which nothing is left",

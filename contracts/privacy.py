@@ -67,7 +67,8 @@ RPCS: Final[dict[str, str]] = {
     "decide": "([DecisionRequest]) -> [Decision]",
     "consents": "(profile) -> {purpose: {agreed, time, source, history: [{agreed, time, source, event}]}}",
     "erase": "(profile, mode) -> request",
-    "request": "(request) -> {request, profile, mode, status, step, created, changed}",
+    "request": "(request) -> {request, profile, mode, status, step, error, failures, created, changed}; status: under "
+    "way, waiting (the step has failed, with an error of this type, and is tried again) or completed",
     "export": "(profile) -> everything that is held of a person",
     "policy": "() -> the data policy",
     "stats": "() -> {subjects, requests: {status: n}}",

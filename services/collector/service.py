@@ -341,17 +341,21 @@ class CollectorService(Service):
 
     @rpc(expected_exceptions=SamlaError)
     @asked
-    def quarantined_of(self, identifiers: list[Any]) -> list[str]:
-        """What somebody has sent that is in quarantine: messages whose own identifiers, by kind, are theirs."""
+    def quarantined_of(self, identifiers: list[Any], after: str = "") -> dict[str, Any]:
+        """What somebody has sent that is in quarantine: messages whose own identifiers, by kind, are theirs. A page:
+        go on behind `after`."""
         wanted = _identifiers(identifiers)
-        return [each.raw for each in self.store.quarantine.of(wanted, self.store.sources.by_id())]
+        found = self.store.quarantine.of(wanted, self.store.sources.by_id(), after)
+        return {"messages": [each.raw for each in found.kept], "after": found.after}
 
     @rpc(expected_exceptions=SamlaError)
     @asked
-    def forget_quarantined(self, identifiers: list[Any]) -> int:
-        """Removes what is theirs, or names an address or number of theirs; how many entries, see domain.naming."""
+    def forget_quarantined(self, identifiers: list[Any], after: str = "") -> dict[str, Any]:
+        """Removes what is theirs, or names an address or number of theirs; how many entries, see domain.naming. A
+        page: go on behind `after`."""
         wanted = _identifiers(identifiers)
-        return self.store.quarantine.forget(wanted, self.store.sources.by_id())
+        removed, goes_on = self.store.quarantine.forget(wanted, self.store.sources.by_id(), after)
+        return {"removed": removed, "after": goes_on}
 
     @rpc(expected_exceptions=SamlaError)
     @asked

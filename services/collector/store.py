@@ -2,7 +2,8 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -23,12 +24,16 @@ from services.collector.domain.source import Source, checked, named
 from services.collector.rulebook import AgreementStore, RuleBook, rules_of
 from shared.errors import Conflict, NotFound, SamlaError
 from shared.keyring import Identifier, Keyring, Sealed, Sealing, new_id
-from shared.mongo import pages
 
 RAW: Final = "raw"
 """The class of data that has no subject yet."""
 WRITE_KEY_BYTES: Final = 24
-PAGE: Final = 500
+LOOK_SECONDS: Final = 5.0
+"""How long an RPC goes through the quarantine, whatever its entries are like."""
+LOOKED_AT: Final = 50
+"""Entries that are opened at once."""
+MOST_FOUND: Final = 4_000_000
+"""Characters of messages after which an answer ends."""
 
 
 class SourceStore:
@@ -158,6 +163,14 @@ class Entry(NamedTuple):
     kept: Kept | None
 
 
+class Looked(NamedTuple):
+    """What was found in the quarantine, and where to go on; None at its end."""
+
+    ids: list[str]
+    kept: list[Kept]
+    after: str | None
+
+
 class QuarantineStore:
     """What could not be taken in: the reason in clear, what was sent sealed under a key a source and day."""
 
@@ -266,20 +279,42 @@ class QuarantineStore:
         if steps:
             self._entries.bulk_write(steps, ordered=False)
 
-    def of(self, wanted: Collection[Identifier], sources: Mapping[str, Source]) -> Iterator[Kept]:
-        """What is somebody's own who is known by one of these, see domain.naming."""
-        yield from (kept for _, source, kept in self._all() if is_of(kept, sources.get(source), wanted))
+    def of(
+        self,
+        wanted: Collection[Identifier],
+        sources: Mapping[str, Source],
+        after: str = "",
+        seconds: float = LOOK_SECONDS,
+    ) -> Looked:
+        """What is somebody's own who is known by one of these, see domain.naming: of the entries behind `after`, as
+        many as can be looked at in so many seconds, one at least."""
+        return self._looked_at(lambda each, kept: is_of(kept, sources.get(each.source), wanted), after, seconds)
 
-    def forget(self, wanted: Collection[Identifier], sources: Mapping[str, Source]) -> int:
-        """Removes what names somebody who is known by one of these, see domain.naming; how many entries."""
-        return self.remove([each for each, source, kept in self._all() if names(kept, sources.get(source), wanted)])
+    def forget(
+        self,
+        wanted: Collection[Identifier],
+        sources: Mapping[str, Source],
+        after: str = "",
+        seconds: float = LOOK_SECONDS,
+    ) -> tuple[int, str | None]:
+        """Removes what names somebody who is known by one of these, see domain.naming, of as many entries as `of`
+        looks at; how many, and where to go on."""
+        found = self._looked_at(lambda each, kept: names(kept, sources.get(each.source), wanted), after, seconds)
+        return self.remove(found.ids), found.after
 
-    def _all(self) -> Iterator[tuple[str, str, Kept]]:
-        """(id, source, opened) of all whose key is there."""
-        for page in pages(self._entries.find({}, batch_size=PAGE), PAGE):
-            for doc, kept in zip(page, self._opened(page), strict=True):
-                if kept is not None:
-                    yield doc["_id"], doc["source"], kept
+    def _looked_at(self, is_wanted: Callable[[Entry, Kept], bool], after: str, seconds: float) -> Looked:
+        """Entries whose key is there and that are wanted, by id; until the time is over or enough is found."""
+        ids, found, size, end = list[str](), list[Kept](), 0, time.monotonic() + seconds
+        while page := self.page(Chosen(), after, LOOKED_AT):
+            for each in page:
+                after = each.id
+                if each.kept is not None and is_wanted(each, each.kept):
+                    ids.append(each.id)
+                    found.append(each.kept)
+                    size += len(each.kept.raw)
+                if size >= MOST_FOUND or time.monotonic() >= end:
+                    return Looked(ids, found, after)
+        return Looked(ids, found, None)
 
     def remove(self, identities: Sequence[str]) -> int:
         """How many are gone."""

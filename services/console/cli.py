@@ -23,7 +23,8 @@ from services.console.given import LARGEST, Limit, json_of, text_of
 from services.console.identity_commands import identity
 from services.console.importing.mapping import Mapping_, mapped, mappings_of
 from services.console.importing.opening import Opening, open_file
-from services.console.importing.proposal import proposed
+from services.console.importing.proposal import SAMPLE, proposed
+from services.console.importing.repeats import notes_of
 from services.console.importing.sending import (
     MOST_PATIENCE,
     NO_MESSAGE,
@@ -498,9 +499,10 @@ def _try(known: Opening, wanted: Sequence[Mapping_], rows: int, as_json: bool) -
 
 def _show_counts(found: dict[str, Any], known: Opening, as_json: bool) -> None:
     """As JSON with what was noticed of the file; for people without the sample, and without what there is none of."""
+    notes = notes_of(found["repeated"])
     if as_json:
-        return show.as_json({**found, "notes": known.notes})
-    _tell(known.last_notes)
+        return show.as_json({**found, "notes": [*known.notes, *notes]})
+    _tell([*known.last_notes, *notes])
     return show.record({name: each for name, each in found.items() if name != "sample" and each not in ({}, [])})
 
 
@@ -509,7 +511,6 @@ def _tell(notes: Sequence[str]) -> None:
         show.note(each)
 
 
-SAMPLE: Final = 200
 TRIED: Final = 10_000
 """Rows that a dry run looks at."""
 

@@ -6,12 +6,13 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 import structlog
+from prometheus_client import Counter
 
 from contracts.privacy import ERASURE_COMPLETED, ERASURE_REQUESTED, MODES, SUBJECTS_ERASED, SUPPRESS
 from contracts.streams import PRIVACY
 from services.privacy.consenting import Consenting
 from services.privacy.domain.belonging import belonging_of
-from services.privacy.domain.erasure import TRANSACTION_SECONDS, Request, Step, next_step
+from services.privacy.domain.erasure import TRANSACTION_SECONDS, Request, Step, next_step, wait_after
 from services.privacy.store import RequestStore
 from shared.clock import Clock
 from shared.errors import NotFound, SamlaError
@@ -21,6 +22,7 @@ from shared.transaction import Transaction, Transactor
 
 PLACE: Final = "identifiers"
 SERVICE: Final = "privacy"
+ERRORS: Final = Counter("samla_erasure_errors_total", "Attempts at a step of an erasure that failed", ["step"])
 
 logger = structlog.get_logger(__name__)
 
@@ -34,8 +36,8 @@ class Others(Protocol):
     def identifiers(self, profile: str) -> list[list[str]]:
         """[kind, value] of a profile, by the profile service."""
 
-    def forget_quarantined(self, identifiers: list[list[str]]) -> int:
-        """collector.forget_quarantined."""
+    def forget_quarantined(self, identifiers: list[list[str]], after: str) -> dict[str, Any]:
+        """collector.forget_quarantined: {removed, after}."""
 
     def forget_received(self, subjects: list[str]) -> int:
         """collector.forget_received."""
@@ -90,12 +92,25 @@ class Erasing:
         return request.id
 
     def go_on(self, others: Others) -> bool:
-        """One step of each request that is due; whether there may be more at once."""
+        """One step of each request that is due, or a part of it; whether there may be more at once."""
         due = self._store.due(self._clock.now_ms())
         for request in due:
             logger.info("erasure", request=request.id, step=request.step.value)
-            _STEPS[request.step](self, others, request)
+            try:
+                _STEPS[request.step](self, others, request)
+            except Exception as error:
+                # Whatever keeps one person from being forgotten keeps nobody else.
+                self._failed(request, error)
         return bool(due)
+
+    def _failed(self, request: Request, error: Exception) -> None:
+        """Notes it without its text, which might quote a person; the step is tried again after a while."""
+        kind = str(getattr(error, "exc_type", "") or type(error).__name__)
+        failures = request.failures + 1
+        logger.error("an erasure waits", request=request.id, step=request.step.value, error=kind, failures=failures)
+        ERRORS.labels(request.step.value).inc()
+        waiting = msgspec.structs.replace(request, failures=failures, error=kind)
+        self._save(waiting, wait=wait_after(failures))
 
     def _collect(self, others: Others, request: Request) -> None:
         identifiers = orjson.dumps(others.identifiers(request.profile))
@@ -120,12 +135,17 @@ class Erasing:
         )
 
     def _quarantine(self, others: Others, request: Request) -> None:
-        self._forget_messages(others, request)
-        self._moved(request)
+        if self._forget_messages(others, request):
+            self._moved(request)
 
-    def _forget_messages(self, others: Others, request: Request) -> None:
-        others.forget_quarantined(self._identifiers(request))
+    def _forget_messages(self, others: Others, request: Request) -> bool:
+        """Goes on with the quarantine, which may be large; whether it has come to its end. It keeps its place."""
+        after = others.forget_quarantined(self._identifiers(request), request.place)["after"]
+        if after is not None:
+            self._save(msgspec.structs.replace(request, place=after, failures=0, error=""))
+            return False
         others.forget_received(request.subjects)
+        return True
 
     def _identifiers(self, request: Request) -> list[list[str]]:
         kept = self._store.kept(request.id)
@@ -152,17 +172,20 @@ class Erasing:
     def _again(self, others: Others, request: Request) -> None:
         request = self._known_now(others, request)
         self._keyring.fence([*request.profiles, *request.subjects])
-        self._forget_messages(others, request)
+        if not self._forget_messages(others, request):
+            return
         self._destroy_keys(request)
         self._moved(request, tells=ERASURE_COMPLETED, identifiers=None)
         # Whom it was about is forgotten with it.
         self._keyring.destroy([request.id])
 
     def _moved(self, request: Request, tells: str = "", wait: float = 0.0, **sealed: bytes | None) -> None:
+        after = msgspec.structs.replace(request, step=next_step(request.step), place="", failures=0, error="")
+        self._save(after, tells, wait, **sealed)
+
+    def _save(self, request: Request, tells: str = "", wait: float = 0.0, **sealed: bytes | None) -> None:
         now = self._clock.now_ms()
-        moved = msgspec.structs.replace(
-            request, step=next_step(request.step), changed=now, due=now + round(wait * 1000)
-        )
+        moved = msgspec.structs.replace(request, changed=now, due=now + round(wait * 1000))
 
         def work(within: Transaction) -> None:
             # Where another instance was faster, its step stands.

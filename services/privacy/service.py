@@ -72,10 +72,22 @@ class OverRpc:
             view = self._service.profile.show(profile) or {"identity": {}}
         return [[kind, each["value"]] for kind, values in view["identity"].items() for each in values]
 
-    def forget_quarantined(self, identifiers: list[list[str]]) -> int:
+    def forget_quarantined(self, identifiers: list[list[str]], after: str) -> dict[str, Any]:
         """collector.forget_quarantined."""
         with time_limit("collector", LONG_SECONDS):
-            return int(self._service.collector.forget_quarantined(identifiers))
+            found: dict[str, Any] = self._service.collector.forget_quarantined(identifiers, after)
+        return found
+
+    def quarantined_of(self, identifiers: list[list[str]]) -> list[str]:
+        """collector.quarantined_of, to its end."""
+        messages: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            with time_limit("collector", LONG_SECONDS):
+                page = self._service.collector.quarantined_of(identifiers, after)
+            messages += page["messages"]
+            after = page["after"]
+        return messages
 
     def forget_received(self, subjects: list[str]) -> int:
         """collector.forget_received."""
@@ -154,6 +166,8 @@ class PrivacyService(Service):
             "mode": found.mode,
             "status": found.status,
             "step": found.step.value,
+            "error": found.error,
+            "failures": found.failures,
             "created": found.created,
             "changed": found.changed,
         }
@@ -171,14 +185,15 @@ class PrivacyService(Service):
             received = self.collector.received_of(sorted(belonging_of(person).places))
             # Of a device that is shared, not what others did there.
             mine = {each["id"] for each in everything["events"]}
-            return {
+            held = {
                 "exported_at": self.runtime.clock.now_ms(),
                 **everything,
                 "consents": self.consents(at),
                 "segments": self.segmentation.of(at),
-                "quarantined": self.collector.quarantined_of(others.identifiers(at)),
                 "received": [each for each in received if each["event"] in mine],
             }
+        # The quarantine may be large: each of its pages has a time limit of its own.
+        return {**held, "quarantined": others.quarantined_of(others.identifiers(at))}
 
     @rpc
     def policy(self) -> dict[str, Any]:

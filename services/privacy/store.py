@@ -83,8 +83,9 @@ class RequestStore:
         self._requests.insert_one(_document(request), session=within.session)
 
     def due(self, now: int) -> list[Request]:
-        """Those whose next step may begin."""
-        return [_request(doc) for doc in self._requests.find({"step": {"$ne": Step.DONE.value}, "due": {"$lte": now}})]
+        """Those whose next step may begin, what has waited longest first."""
+        chosen = {"step": {"$ne": Step.DONE.value}, "due": {"$lte": now}}
+        return [_request(doc) for doc in self._requests.find(chosen).sort("due", ASCENDING)]
 
     def find(self, identity: str) -> Request:
         """One. Raises SamlaError."""

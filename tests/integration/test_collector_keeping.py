@@ -146,13 +146,41 @@ def test_an_export_or_erasure_of_one_leaves_what_is_anothers(stores):
     )  # fmt: skip
 
     def shown(*wanted):
-        return [orjson.loads(each.raw).get("userId") for each in quarantine.of(set(wanted), sources.by_id())]
+        return [orjson.loads(each.raw).get("userId") for each in quarantine.of(set(wanted), sources.by_id()).kept]
 
     assert shown(("user", "1")) == ["1"] and shown(("phone", "+46701234567")) == ["eve"]
     assert shown(("email", "ada@example.org")) == []
-    assert quarantine.forget({("user", "1")}, sources.by_id()) == 1
-    assert quarantine.forget({("user", "e"), ("email", "ada@example.org")}, sources.by_id()) == 1
+    assert quarantine.forget({("user", "1")}, sources.by_id()) == (1, None)
+    assert quarantine.forget({("user", "e"), ("email", "ada@example.org")}, sources.by_id()) == (1, None)
     assert sorted(shown(("user", "bob"), ("user", "eve"))) == ["bob", "eve"]
+
+
+def test_an_erasure_and_an_export_go_through_the_quarantine_as_long_as_they_may_and_go_on_there(stores, monkeypatch):
+    """However many entries there are and whatever their size: none is left out, none that is another's is taken."""
+    sources, quarantine = stores
+    source = sources.one(sources.create("shop", "first", NOW)[0].id)
+    for user in ("ada", "bob") * 9:
+        put_aside(quarantine, source, {"type": "nonsense", "userId": user, "n": new_id()})
+    monkeypatch.setattr("services.collector.store.LOOKED_AT", 4)
+
+    def whole(ask, seconds):
+        """(what the pages gave, how many pages)"""
+        gave, after = [], ""
+        while after is not None:
+            found = ask({("user", "ada")}, sources.by_id(), after, seconds)
+            after = found[-1]
+            gave.append(found[0])
+        return gave
+
+    for seconds, pages in ((0, 18), (60, 1)):
+        gave = whole(quarantine.of, seconds)
+        assert sum(map(len, gave)) == len(set().union(*gave)) == 9 and pages <= len(gave) <= pages + 1
+    monkeypatch.setattr("services.collector.store.MOST_FOUND", 100)
+    assert max(map(len, whole(quarantine.of, 60))) < 4
+    monkeypatch.undo()
+    gave = whole(quarantine.forget, 0)
+    assert sum(gave) == 9 and max(gave) == 1
+    assert whole(quarantine.forget, 60) == [0] and quarantine.count(Chosen()) == 9
 
 
 def test_what_a_batch_says_of_all_is_not_kept_with_each_without_bound(world, stores):

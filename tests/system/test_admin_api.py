@@ -4,6 +4,7 @@ import contextlib
 import json
 from urllib.parse import quote, urlencode
 
+import orjson
 import pytest
 import schemathesis
 import urllib3
@@ -17,8 +18,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from contracts.streams import TRACKING
 from services.collector import edge
 from services.console.admin.table import CALLS
+from shared.eventlog import NewEvent
+from shared.eventlog.sealed import open_events
+from shared.keyring import ORDINARY, Sealing, new_id
+from shared.mongo import MongoTransactor
 from tests.system.test_import import MAPPING, exported
 from tests.system.world import eventually
 from tests.unit.collector.webhooks import SECRET, payload, signed, written
@@ -220,11 +226,48 @@ def test_the_suite(world, api):
     heads = api("GET", "/log")["items"]
     assert sum(each["position"] for each in heads if each["stream"] == "tracking") > 0
     assert api("GET", "/parked")["items"] == []
-    retried = api("POST", "/parked/profile/nothing/retry")
+    retried = api("POST", "/parked/profile/retry", {"id": "nothing"})
     assert retried == {"done": False, "why": "nothing is parked under this id"}
     health = world.pool.request("GET", f"{api.url}/health")
     assert (health.status, health.json()) == (200, {"status": "ok", "service": "console"})
     assert b"samla_console_requests_total" in world.pool.request("GET", f"{api.url}/metrics").data
+
+
+def test_a_parked_event_is_listed_and_handled_again_once_it_can_be(world, api):
+    """By the id that the list has, in each service that could not read it."""
+    user = world.fresh()
+    world.post("/v1/track", {"userId": user, "event": world.event})
+    world.quiet()
+    subject = world.keyring.subjects_of([("user", user)], create=False)["user", user]
+    [first] = world.log.read_subject(TRACKING, subject)
+    [body] = open_events(world.keyring, [first])
+    identity = new_id()
+    [bad, good] = world.keyring.seal(
+        [Sealing(subject, ORDINARY, identity, text) for text in (b"nonsense", orjson.dumps({**body, "id": identity}))]
+    )
+    event = NewEvent(
+        id=identity, type=first.type, source=first.source, subject=subject, time=first.time, sealed={ORDINARY: bad}
+    )
+    transactor = MongoTransactor(world.client)
+    transactor.run(lambda within: world.log.append(TRACKING, [event], within))
+
+    def parked():
+        return [(each["service"], each["id"]) for each in api("GET", "/parked")["items"] if each["event"] == identity]
+
+    found = eventually(lambda: len(parked()) == 2 and parked(), 60, "it is not parked", 0.3)
+    assert {service for service, _ in found} == {"identity", "profile"}
+    for service, each in found:
+        assert "/" in each
+        retried = api("POST", f"/parked/{service}/retry", {"id": each})
+        assert not retried["done"] and "Poison" in retried["why"]
+    log = world.client[world.settings.database("log")][TRACKING]
+    assert log.update_one({"subject": subject, "id": identity}, {"$set": {f"sealed.{ORDINARY}": good}}).modified_count
+    for service, each in found:
+        assert api("POST", f"/parked/{service}/retry", {"id": each}) == {"done": True, "why": ""}
+    assert not parked()
+    world.quiet()
+    assert world.count(user, world.event) == 2
+    world.verify()
 
 
 def test_what_is_wrong_is_said_and_is_never_a_500(world, api):
@@ -318,6 +361,29 @@ def test_a_file_that_cannot_be_taken_says_why(world, api, tmp_path):
     assert job["state"] == "done" and job["set_aside"] == 2 and sum(job["reasons"].values()) == 2
     api.refuses(404, "GET", f"/imports/{NOBODY}")
     assert not list((world.suite.home / "uploads").iterdir())
+
+
+def test_an_import_tells_what_counts_once_and_what_an_agreement_left_out(world, api, tmp_path):
+    """Rows that share an id are one event with the first of them; fields that nobody agreed on are counted by place."""
+    word = world.fresh()
+    made = api("POST", "/sources", {"name": word, "party": "second"}, answers=201)
+    agreed = {"partner": word, "purposes": ["p"], "fields": ["traits.*"], "since": 1, "until": 2**42}
+    agreement = api("POST", "/agreements", {"party": "second", **agreed}, answers=201)["agreement"]
+    api("PUT", f"/sources/{made['source']}/agreement", {"agreement": agreement})
+    path = tmp_path / "order.csv"
+    lines = [f"{word};{order};2026-01-02 10:00;5" for order in ("a", "b", "b", "b")]
+    path.write_text("\n".join(["kund;order;datum;belopp", *lines]) + "\n")
+    assert any("repeated: 2" in each for each in put(api, path, "", answers=200, dry_run="true")["notes"])
+    job = finished(api, put(api, path, made["write_key"])["id"])
+    assert (job["state"], job["rows"], job["repeated"]) == ("done", 4, 2)
+    assert any("repeated: 2" in each for each in job["notes"])
+    assert job["refused_fields"] == {"properties.revenue": 4}
+    mapping = ["--mapping", json.dumps(MAPPING), "--write-key", made["write_key"], "--json"]
+    path.write_text(path.read_text() + lines[0] + "\n")
+    report = world.samla("import", str(path), *mapping)
+    assert (report["messages"], report["repeated"], report["refused_fields"]) == (5, 3, {"properties.revenue": 5})
+    world.quiet()
+    assert world.count(word, "Imported") == 2
 
 
 def test_killed_in_the_middle_an_import_goes_on_and_every_row_counts_once(world, api, tmp_path):

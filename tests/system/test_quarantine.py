@@ -86,7 +86,7 @@ def test_what_is_no_message_is_not_put_in_ones_place(world, source):
         with pytest.raises(Exception, match="JSON object"):
             world.ask("collector", "quarantine_mend", entry["id"], odd)
     assert world.ask("collector", "quarantine_show", entry["id"])["mended"] is None
-    assert world.ask("collector", "forget_quarantined", [["user", "nobody-at-all"]]) == 0
+    assert world.ask("collector", "forget_quarantined", [["user", "nobody-at-all"]])["removed"] == 0
 
 
 def test_erasure_reaches_what_was_mended_too(world, source):
@@ -95,8 +95,8 @@ def test_erasure_reaches_what_was_mended_too(world, source):
     world.post("/v1/batch", {"batch": [{"type": "track", "event": "E"}]})
     [entry] = world.ask("collector", "quarantine_list", source)
     world.ask("collector", "quarantine_mend", entry["id"], {"type": "track", "userId": user})
-    assert len(world.ask("collector", "quarantined_of", [["user", user]])) == 1
-    assert world.ask("collector", "forget_quarantined", [["user", user]]) == 1
+    assert len(world.ask("collector", "quarantined_of", [["user", user]])["messages"]) == 1
+    assert world.ask("collector", "forget_quarantined", [["user", user]]) == {"removed": 1, "after": None}
     assert world.ask("collector", "quarantine_list", source) == []
 
 

@@ -84,10 +84,15 @@ def _messages(kept: Kept, source: Source | None, alone: bool = False) -> Iterato
 
 
 def _cleaned(message: dict[str, Any], kept: Kept, source: Source | None) -> Iterator[Mapping[str, Any]]:
-    if source is not None and source.rules.cleaning is not None:
+    if source is None or source.rules.cleaning is None:
+        return
+    try:
         ready = prepared(message, kept.shared, source.rules._replace(agreement=None, plan=None))
-        if isinstance(ready.message, dict):
-            yield ready.message
+    except Exception:
+        # A message on which its rules fail is here for that very reason: it must not keep anybody from being erased.
+        return
+    if isinstance(ready.message, dict):
+        yield ready.message
 
 
 def _said(message: Mapping[str, Any], region: str | None) -> tuple[set[Identifier], set[Identifier]]:

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.console.importing.mapping import Mapping_, mapped, mappings_of
 from services.console.importing.opening import open_file
-from services.console.importing.sending import NO_MESSAGE, Door, Mark, digest_of, send
+from services.console.importing.repeats import notes_of
+from services.console.importing.sending import NO_MESSAGE, NOTHING, Came, Door, Mark, count_places, digest_of, send
 from services.console.keeping import keep
 from shared.config import Settings
 from shared.errors import SamlaError, Unavailable
@@ -62,13 +63,15 @@ class Job(msgspec.Struct, kw_only=True):
     skipped: int = 0
     set_aside: int = 0
     reasons: dict[str, int] = msgspec.field(default_factory=dict)
+    repeated: int = 0
+    refused_fields: dict[str, int] = msgspec.field(default_factory=dict)
     why: str = ""
     notes: list[str] = msgspec.field(default_factory=list)
 
 
 SHOWN: Final = (
-    "id", "state", "format", "size", "bytes", "rows", "skipped", "set_aside", "reasons", "why", "notes", "created",
-    "changed",
+    "id", "state", "format", "size", "bytes", "rows", "skipped", "set_aside", "reasons", "repeated", "refused_fields",
+    "why", "notes", "created", "changed",
 )  # fmt: skip
 
 
@@ -188,7 +191,7 @@ class Importer:
                 raise Stopping
 
         report = send(mapped(wanted, file.rows), door, mark, reached)
-        job.notes = file.notes
+        job.notes = [*file.notes, *notes_of(job.repeated)]
         if not (report.messages or job.rows):
             raise SamlaError(NO_MESSAGE)
 
@@ -271,12 +274,14 @@ class _JobMark(Mark):
         """So many rows have been sent, by this import or by another one of the same file."""
         return max(super().rows, self._job.rows)
 
-    def move(self, rows: int, codes: Sequence[str] = ()) -> None:
+    def move(self, rows: int, came: Came = NOTHING) -> None:
         """A batch is durable."""
         job = self._job
-        job.set_aside += len(codes)
-        for code in codes:
+        job.set_aside += len(came.codes)
+        for code in came.codes:
             job.reasons[code] = job.reasons.get(code, 0) + 1
+        job.repeated += came.repeated
+        count_places(job.refused_fields, came.refused)
         job.rows, job.why = rows, ""
         self._save(job)
-        super().move(rows, codes)
+        super().move(rows, came)

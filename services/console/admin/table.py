@@ -230,8 +230,9 @@ CALLS: Final[tuple[Call, ...]] = (
     Call("GET", "/imports/{import}", "", "", "How far an import has come", admin.ImportRow, own="one_import"),
     # The suite
     Call("GET", "/parked", "", "", "Events that services could not handle", Parked, own="parked"),
-    Call("POST", "/parked/{service}/{identity}/retry", "{service}", "parked_retry", "Handles one again",
-         admin.Retried, seconds=60),
+    # An id names subscription, stream and place, with slashes between: it stands in the body.
+    Call("POST", "/parked/{service}/retry", "{service}", "parked_retry", "Handles one again",
+         admin.Retried, takes=admin.Retrying, seconds=60),
     Call("GET", "/status", "", "", "How each service is, and how far behind the log", admin.Status, own="status"),
     Call("GET", "/log", "", "", "How far each stream of the log has come", Heads, own="heads"),
 )  # fmt: skip

@@ -14,7 +14,8 @@ from services.console.admin.answers import Refused
 from services.console.admin.imports import Importer, Job, described, now_ms
 from services.console.importing.mapping import mappings_of
 from services.console.importing.opening import open_file
-from services.console.importing.proposal import proposed
+from services.console.importing.proposal import SAMPLE, proposed
+from services.console.importing.repeats import notes_of
 from services.console.importing.sending import checked_key
 from services.console.importing.trying import trial
 from shared.config import Settings
@@ -22,7 +23,6 @@ from shared.errors import SamlaError, Unavailable
 from shared.keyring import new_id
 
 PIECE: Final = 1 << 20
-SAMPLE: Final = 200
 TRIED: Final = 10_000
 """Rows that a dry run looks at."""
 UPLOADS: Final = 4
@@ -143,7 +143,7 @@ def _tried(path: Path, query: dict[str, Any], wanted: Any) -> dict[str, Any]:
         if wanted is None:
             return {"mapping": proposed(file.columns, [row for row, _ in itertools.islice(file.rows, SAMPLE)])}
         found = trial(mappings, itertools.islice(file.rows, TRIED))
-        return {**found._asdict(), "notes": [*file.notes, *filter(None, [file.wrong])]}
+        return {**found._asdict(), "notes": [*file.notes, *notes_of(found.repeated), *filter(None, [file.wrong])]}
     except SamlaError:
         raise
     except Exception as error:

@@ -17,8 +17,12 @@ NOTES: Final = {
     "lines": "an order has several rows: each becomes an event of its own, so count orders by order_id, not by events",
     "currency": 'no column says the currency, and sums need one: add "set": {"properties.currency": "EUR"}',
     "zone": "times that do not say where they are from are read as UTC; see time.zone",
+    "once": "each of the first {sample} rows has another {columns}, so it is the id of what a row tells; rows of one "
+    "person further down that share one would count once: `repeated` of a --dry-run with --rows tells how many",
     "questions": "a question is what its column is called; say it in full in properties.question",
 }
+SAMPLE: Final = 200
+"""Rows that a proposal is made from: what it says of their ids it cannot say of further ones."""
 MUCH: Final = 3
 ANSWERS: Final = ("rating", "answer", "said")
 
@@ -29,7 +33,7 @@ def proposed(names: Sequence[str], sample: Sequence[Row]) -> Any:
     roles = {each.role for each in columns.found}
     timed = bool(roles & {"time", "created", "updated"})
     if roles & {"rating", "answer"} and "money" not in roles:
-        made = _survey(columns)
+        made = _survey(columns, sample)
     elif "money" in roles and timed:
         made = _orders(columns, sample)
     elif "event" in roles and timed:
@@ -37,6 +41,8 @@ def proposed(names: Sequence[str], sample: Sequence[Row]) -> Any:
     else:
         made = [_people(columns)]
     notes = [*made[0].pop("notes", []), *(each.note for each in columns.found if each.note)]
+    if (once := made[0].get("id")) and len(sample) >= SAMPLE:
+        notes.append(NOTES["once"].format(sample=len(sample), columns=" and ".join(once)))
     if not any(_known(each) for each in made):
         notes.insert(0, NOTES["nobody"])
     if notes:
@@ -51,14 +57,15 @@ def _known(mapping: Made) -> bool:
 # Kinds of files
 
 
-def _survey(columns: Columns) -> list[Made]:
+def _survey(columns: Columns, sample: Sequence[Row]) -> list[Made]:
     answers = _of(columns, *ANSWERS)
     time = _time(columns, "time", "created", "updated")
     about = _of(columns, "trait", "consent")
     # What else stands in a file that tells much of people is about them, and not about their answers.
     of_people = _of(columns, "other") if len(about) >= MUCH else []
     beside = _places(_of(columns, "response", *(() if of_people else ("other",))), "properties")
-    once = {"id": [each.name for each in _of(columns, "response")]} if _of(columns, "response") else {}
+    responses = [each.name for each in _of(columns, "response")]
+    once = {"id": responses} if responses and _apart(responses, sample) else {}
     made = [
         {
             "type": "track", "event": "Survey Answered",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 import urllib3
 
+from services.console.importing.repeats import Repeats
 from services.console.keeping import keep
 from shared.errors import SamlaError, Unavailable
 
@@ -28,6 +29,9 @@ NO_MESSAGE: Final = "no row of the file gives a message: is the mapping for this
 SHORTEST_PAUSE: Final = 0.1
 ANSWER_SECONDS: Final = 60.0
 LONGEST_KEY: Final = 200
+MOST_PLACES: Final = 100
+OTHER_PLACES: Final = "other places"
+"""What further places of refused fields are counted as."""
 LOOK_SECONDS: Final = 0.2
 """How soon the thread that reads sees that nobody wants more."""
 
@@ -48,6 +52,24 @@ class Report(NamedTuple):
     reasons: dict[str, int]
     messages: int = 0
     """Messages that were sent this time."""
+    repeated: int = 0
+    """Of them, those with the id of an earlier one of the same person, see importing.repeats."""
+    refused_fields: dict[str, int] = {}
+    """Place -> how often what stood there was left out, as the source's agreement does not name it; as far as the door
+    tells it."""
+
+
+class Came(NamedTuple):
+    """What came of a batch besides events."""
+
+    codes: Sequence[str] = ()
+    """Why messages were set aside."""
+    refused: Sequence[str] = ()
+    """Places of fields that were left out."""
+    repeated: int = 0
+
+
+NOTHING: Final = Came()
 
 
 class Mark:
@@ -65,8 +87,8 @@ class Mark:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def move(self, rows: int, codes: Sequence[str] = ()) -> None:
-        """So many rows are durable now; `codes`: why messages of the last batch were set aside."""
+    def move(self, rows: int, came: Came = NOTHING) -> None:
+        """So many rows are durable now; `came`: what came of the last batch."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         keep(self._path, orjson.dumps({"rows": rows}))
 
@@ -89,19 +111,38 @@ def send(
     `advance` is told how many bytes have been read, `counted` how many rows have been sent this time.
     """
     already = mark.rows
-    rows, sent, reasons = already, 0, Counter[str]()
-    with closing(ahead(_batches(each for each in messages if each[0] > already))) as batches:
+    rows, sent, repeated, reasons = already, 0, 0, Counter[str]()
+    refused: dict[str, int] = {}
+    with closing(ahead(_batches(_behind(messages, already)))) as batches:
         for batch in batches:
-            codes = door.take(batch.messages) if batch.messages else []
-            reasons.update(codes)
-            sent += len(batch.messages)
+            came = door.take(batch.messages) if batch.messages else NOTHING
+            came = came._replace(repeated=batch.repeated)
+            reasons.update(came.codes)
+            count_places(refused, came.refused)
+            sent, repeated = sent + len(batch.messages), repeated + came.repeated
             rows = max(rows, batch.rows)
             if sent or already:
                 # Of a file that gives no message at all nothing is done, and nothing to be remembered.
-                mark.move(rows, codes)
+                mark.move(rows, came)
             advance(batch.read)
             counted(rows - already)
-    return Report(rows, already, reasons.total(), dict(reasons), sent)
+    return Report(rows, already, reasons.total(), dict(reasons), sent, repeated, refused)
+
+
+def count_places(counts: dict[str, int], places: Iterable[str]) -> None:
+    """Counts each under its name, or with the others once there are too many names."""
+    for each in places:
+        name = each if each in counts or len(counts) < MOST_PLACES else OTHER_PLACES
+        counts[name] = counts.get(name, 0) + 1
+
+
+def _behind(messages: Iterable[Numbered], already: int) -> Iterator[tuple[Numbered, bool]]:
+    """What lies behind so many rows, each with whether it has the id of an earlier one, which may lie before them."""
+    known = Repeats()
+    for each in messages:
+        again = each[1] is not None and known.again(each[1])
+        if each[0] > already:
+            yield each, again
 
 
 def ahead(items: Iterable[T]) -> Generator[T, None, None]:
@@ -140,21 +181,22 @@ class _Batch(NamedTuple):
     rows: int
     """So many rows are sent in full with it: the last of its messages may have more in the next."""
     read: int
+    repeated: int
 
 
-def _batches(messages: Iterator[Numbered]) -> Iterator[_Batch]:
+def _batches(messages: Iterator[tuple[Numbered, bool]]) -> Iterator[_Batch]:
     batch: list[Message] = []
-    size = row = read = 0
-    for number, message, at in messages:
+    size = row = read = repeated = 0
+    for (number, message, at), again in messages:
         own = len(orjson.dumps(message)) if message is not None else 0
         if batch and (len(batch) == MOST_EVENTS or size + own > MOST_BYTES):
-            yield _Batch(batch, number - 1, read)
-            batch, size = [], 0
+            yield _Batch(batch, number - 1, read, repeated)
+            batch, size, repeated = [], 0, 0
         if message is not None:
             batch.append(message)
-        size, row, read = size + own, number, at
+        size, row, read, repeated = size + own, number, at, repeated + again
     if row:
-        yield _Batch(batch, row, read)
+        yield _Batch(batch, row, read, repeated)
 
 
 class Door:
@@ -179,8 +221,8 @@ class Door:
         self._pool = urllib3.PoolManager(retries=False)
         self._patience, self._say, self._sleep, self._now = patience, say, sleep, now
 
-    def take(self, messages: list[Message]) -> list[str]:
-        """Sends a batch until it is durable; the reasons of what was set aside. Raises SamlaError."""
+    def take(self, messages: list[Message]) -> Came:
+        """Sends a batch until it is durable; what came of it. Raises SamlaError."""
         body = orjson.dumps({"batch": messages})
         end, waited = self._now() + self._patience, False
         while (answer := self._ask(body)).why:
@@ -196,7 +238,7 @@ class Door:
             self._sleep(min(answer.wait, left))
         if waited:
             self._say("it takes messages again")
-        return answer.codes
+        return answer.came
 
     def _ask(self, body: bytes) -> "_Answer":
         """Raises SamlaError where asking again is of no use."""
@@ -205,21 +247,22 @@ class Door:
                 "POST", f"{self._at}/v1/import", body=body, headers=self._headers, timeout=ANSWER_SECONDS
             )
         except urllib3.exceptions.HTTPError as error:
-            return _Answer([], _unreachable(error), PAUSE)
+            return _Answer(NOTHING, _unreachable(error), PAUSE)
         found = _object_of(answer.data)
         if answer.status == 200 and found.get("success") is True:
-            return _Answer([str(each["code"]) for each in found.get("set_aside", [])], "", 0)
+            codes = [str(each["code"]) for each in found.get("set_aside", [])]
+            return _Answer(Came(codes, [str(each["place"]) for each in found.get("refused_fields", [])]), "", 0)
         if answer.status == 429 or answer.status >= 500:
             after = answer.headers.get("Retry-After", "")
             wait = float(after) if after.isdecimal() else PAUSE
-            return _Answer([], f"it answers {answer.status}", max(wait, SHORTEST_PAUSE))
+            return _Answer(NOTHING, f"it answers {answer.status}", max(wait, SHORTEST_PAUSE))
         if "code" not in found:
             raise SamlaError(f"{self._at} answers {answer.status}, and not as a collector does: see --url")
         raise SamlaError(f"the collector at {self._at} refuses: {found.get('message') or answer.status}")
 
 
 class _Answer(NamedTuple):
-    codes: list[str]
+    came: Came
     why: str
     """Why it is to be asked again; empty where all is durable."""
     wait: float

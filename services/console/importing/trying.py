@@ -12,11 +12,10 @@ import orjson
 
 from contracts.tracking import BIGGEST_EVENT
 from services.console.importing.mapping import Mapping_, Message, Row, columns_of, messages_of
+from services.console.importing.repeats import Repeats
 from shared.shape import Problem, is_nobodys, milliseconds, preferences_of, shape_problem
 
 SHOWN: Final = 5
-MOST_IDS: Final = 1_000_000
-"""Message ids that are remembered."""
 
 
 class Trial(NamedTuple):
@@ -34,13 +33,14 @@ class Trial(NamedTuple):
     absent: list[str]
     """Columns of the mapping that no row has."""
     repeated: int
-    """Messages with the id of an earlier one, which are its duplicates: `id` does not tell rows apart."""
+    """Messages with the id of an earlier one of the same person, which are its duplicates: `id` does not tell rows
+    apart. See importing.repeats."""
     sample: list[Message]
 
 
 def trial(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Trial:
     """Tries the mappings on rows."""
-    unread, reasons, names, ids = Counter[str](), Counter[str](), set[str](), set[str]()
+    unread, reasons, names, known = Counter[str](), Counter[str](), set[str](), Repeats()
     number = count = repeated = 0
     sample: list[Message] = []
     for number, (row, _) in enumerate(rows, 1):
@@ -48,9 +48,7 @@ def trial(mappings: Sequence[Mapping_], rows: Iterable[tuple[Row, int]]) -> Tria
         made = messages_of(mappings, row, number, lambda name: unread.update([name]))
         count += len(made)
         reasons.update(why for why in map(problem_of, made) if why)
-        repeated += sum(each["messageId"] in ids for each in made)
-        if len(ids) < MOST_IDS:
-            ids.update(each["messageId"] for each in made)
+        repeated += sum(map(known.again, made))
         sample += made[: SHOWN - len(sample)]
     aside = sum(reasons.values())
     absent = sorted(set(columns_of(mappings)) - names) if number else []

@@ -30,6 +30,9 @@ class Step(StrEnum):
 ORDER: Final = tuple(Step)
 TRANSACTION_SECONDS: Final = 11.0
 """Longer than any transaction of ours lasts (shared.transaction)."""
+FIRST_WAIT: Final = 1.0
+LONGEST_WAIT: Final = 300.0
+"""Seconds between attempts at a step that fails."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +49,24 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     due: int
     """When the next step may begin (ms)."""
     turn: int = 0
+    place: str = ""
+    """How far the step has come, where it takes more than one go: what the collector gave to go on behind."""
+    failures: int = 0
+    """How often in a row the step has failed."""
+    error: str = ""
+    """The type of the last of these errors; its text might quote a person."""
 
     @property
     def status(self) -> str:
         """For people."""
-        return "completed" if self.step is Step.DONE else "under way"
+        if self.step is Step.DONE:
+            return "completed"
+        return "waiting" if self.failures else "under way"
+
+
+def wait_after(failures: int) -> float:
+    """Seconds until a step that has failed so often in a row is tried again."""
+    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 20))
 
 
 def next_step(step: Step) -> Step:

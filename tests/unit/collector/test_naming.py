@@ -15,6 +15,7 @@ from services.collector.domain.naming import is_of, names
 from services.collector.domain.quarantine import Kept
 from services.collector.domain.rules import Rules
 from services.collector.domain.source import Source
+from shared import values as shared_values
 from shared.policy import POLICY
 
 SOURCE = Source("s", "web", "first", True, 0, region="SE")
@@ -177,3 +178,17 @@ def test_what_the_door_takes_in_is_known_by_the_same():
     arrival = SOURCE.arrival(1_767_225_600_000, False, Sender())
     [taken] = take_in(Batch([message], {}), arrival, POLICY, lambda: "fresh").accepted
     assert all(is_of(kept(message), SOURCE, {each}) for each in taken.identifiers) and len(taken.identifiers) == 3
+
+
+def test_rules_that_fail_on_a_message_keep_nobody_from_being_erased(monkeypatch):
+    """Such a message is in quarantine for that very reason. What it says as it was sent counts all the same."""
+
+    def broken(value):
+        raise KeyError("unforeseen")
+
+    monkeypatch.setitem(shared_values._MAKERS, "trim", ((), lambda options: broken))
+    source = SOURCE._replace(rules=Rules(cleaning=cleaning_of(1, {"clean": {"traits.x": "trim"}})))
+    entry = kept({"type": "identify", "userId": "eve", "traits": {"x": "boom", "email": "ada@example.org"}})
+    for ask in (is_of, names):
+        assert ask(entry, source, {("user", "eve")}) and ask(entry, source, {EMAIL})
+        assert not ask(entry, source, {USER})

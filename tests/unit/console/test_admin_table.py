@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from marshmallow import fields
 
+from contracts.admin import Retrying
 from services.console.admin.app import Admin
 from services.console.admin.openapi import document
 from services.console.admin.table import CALLS, PATTERNS
+from shared.checkpoints import Place, parked_id
 
 ROOT = Path(__file__).resolve().parents[3]
 ONE_RPC = [each for each in CALLS if not each.own]
@@ -58,6 +60,13 @@ def test_a_row_gives_an_rpc_what_it_takes(call):
 @pytest.mark.parametrize("call", [each for each in CALLS if each.own], ids=lambda call: call.path)
 def test_a_row_of_our_own_has_its_method(call):
     assert callable(getattr(Admin, f"_{call.own}")) and not call.rpc
+
+
+def test_the_id_of_any_parked_event_can_be_given_to_be_retried():
+    """Whatever subscription it is of: it holds a slash, so it stands in the body and not in the path."""
+    identity = parked_id(Place("profile.states", "tracking", 3), 17)
+    assert "/" in identity and Retrying().load({"id": identity}) == {"identity": identity}
+    assert [each.path for each in CALLS if each.rpc == "parked_retry"] == ["/parked/{service}/retry"]
 
 
 def test_every_call_is_another_one():

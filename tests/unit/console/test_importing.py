@@ -19,8 +19,9 @@ from pyarrow import parquet
 
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mapped, mapping_of, mappings_of, message_of, messages_of
-from services.console.importing.proposal import NOTES, proposed
-from services.console.importing.sending import Mark, send
+from services.console.importing.proposal import NOTES, SAMPLE, proposed
+from services.console.importing.repeats import Repeats
+from services.console.importing.sending import Came, Mark, send
 from services.console.importing.trying import trial
 from shared.errors import SamlaError
 
@@ -422,6 +423,42 @@ def test_an_order_of_several_rows_is_not_one_message():
     assert "id" not in proposal_of(lines.replace("Artikelnr", "sak"))
 
 
+def orders(rows, twice_from):
+    """An export whose orders have several rows, the first of them far behind its beginning."""
+    numbers = [*range(twice_from), *(n for n in range(twice_from, rows) for _ in range(2))][:rows]
+    return "Ordernr;Belopp;Kundnr;Datum\n" + "".join(f"{n};5;7;2026-01-02\n" for n in numbers)
+
+
+def test_that_rows_behind_the_sample_may_share_an_id_is_said_in_the_proposal_and_counted_in_a_dry_run():
+    """Each of the first rows may be an order of its own; the proposal has not seen the others."""
+    assert not [each for each in proposal_of(orders(SAMPLE - 1, SAMPLE))["notes"] if "repeated" in each]
+    made = proposal_of(orders(SAMPLE, SAMPLE))
+    assert made["id"] == ["Ordernr"]
+    [note] = [each for each in made["notes"] if "repeated" in each]
+    assert "Ordernr" in note and str(SAMPLE) in note and "--dry-run" in note
+    rows = [dict(zip(("Ordernr", "Belopp", "Kundnr", "Datum"), line.split(";"), strict=True))
+            for line in orders(300, 200).splitlines()[1:]]  # fmt: skip
+    found = trial(mappings_of(made), ((row, 0) for row in rows))
+    assert (found.messages, found.repeated) == (300, 50)
+
+
+def test_an_id_is_proposed_for_answers_only_where_it_tells_rows_apart():
+    """A row for each answer of a response has its id several times."""
+    lines = "Response ID;How satisfied are you? (1-5);Date\n{};4;2026-01-02\n{};5;2026-01-03\n"
+    assert proposal_of(lines.format(1, 2))["id"] == ["Response ID"] and "id" not in proposal_of(lines.format(1, 1))
+
+
+@given(st.lists(st.integers(0, 300), max_size=600), st.integers(1, 400))
+def test_ids_that_came_before_are_told_as_a_set_would_tell_them(ids, most):
+    """Of the first so many different ones; those beyond are not remembered, and what is held stays the same."""
+    known, told = Repeats(most), set()
+    for each in map(str, ids):
+        message = {"messageId": each, "userId": "ada"}
+        assert known.again(message) == (each in told)
+        if len(told) < most:
+            told.add(each)
+
+
 SURVEY = """
 Kundnr;Svarsdatum;Hur nöjd är du? (1-5);NPS;Vad kan bli bättre?;Samtycke;Butik
 7;3 mars 2026;4;9;Öppna tidigare;ja;Lund
@@ -493,7 +530,7 @@ class MemoryDoor:
         self.taken |= {each["messageId"]: each for each in messages}
         if self.calls == self.cut_at:
             raise Cut
-        return [each["bad"] for each in messages if "bad" in each]
+        return Came([each["bad"] for each in messages if "bad" in each])
 
 
 @given(count=st.integers(1, 2_300), cut_at=st.integers(1, 6), durable=st.booleans())
@@ -555,14 +592,14 @@ import json, sys
 from pathlib import Path
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mapped, mappings_of
-from services.console.importing.sending import Mark, send
+from services.console.importing.sending import Came, Mark, send
 
 class Door:
     taken = 0
 
     def take(self, messages):
         self.taken += len(messages)
-        return []
+        return Came()
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from services.console.importing.sending import Door, Mark, ahead, checked_url, send
+from services.console.importing import sending
+from services.console.importing.sending import Came, Door, Mark, ahead, checked_url, send
 from shared.errors import SamlaError, Unavailable
 
 TAKEN = (200, {"success": True})
@@ -116,7 +117,7 @@ def test_a_door_that_comes_back_takes_the_same_and_it_is_said():
     retry = ("Retry-After", "7")
     with serving((503, {}, retry), TAKEN) as (url, got):
         made, clock, said = door(url)
-        assert made.take([{"a": 1}]) == []
+        assert made.take([{"a": 1}]) == Came([], [])
     assert got == [{"batch": [{"a": 1}]}] * 2 and clock.slept == [7]
     assert "it answers 503" in said[0] and said[1] == "it takes messages again"
 
@@ -164,6 +165,39 @@ def test_given_up_in_the_middle_it_goes_on_where_it_was(tmp_path):
 def test_a_file_of_which_no_row_gives_a_message_is_not_remembered_as_sent(tmp_path):
     report = send([(1, None, 1), (2, None, 2)], door(nobody())[0], mark := Mark(tmp_path, b"x"))
     assert (report.rows, report.messages, mark.rows) == (2, 0, 0)
+
+
+# What did not come of it
+
+
+def test_what_the_door_refuses_of_messages_is_counted_by_its_place(tmp_path, monkeypatch):
+    """Under an agreement the rest is kept, and an import says so; of very many places the last as one."""
+    refused = [{"index": n, "code": "outside_agreement", "place": f"traits.{'ab'[n % 2]}"} for n in range(5)]
+    answer = (200, {"success": True, "set_aside": [], "refused_fields": refused})
+    messages = [(n, {"messageId": f"m{n}"}, n) for n in range(1, 601)]
+    with serving(answer) as (url, got):
+        report = send(messages, door(url)[0], Mark(tmp_path, b"x"))
+        assert len(got) == 2 and report.refused_fields == {"traits.a": 6, "traits.b": 4}
+        monkeypatch.setattr(sending, "MOST_PLACES", 1)
+        report = send(messages, door(url)[0], Mark(tmp_path, b"y"))
+    assert report.refused_fields == {"traits.a": 6, sending.OTHER_PLACES: 4} and report.set_aside == 0
+
+
+def numbered(count, *ids):
+    return [(n, {"messageId": f"m{n}", "userId": "ada"}, n) for n in range(1, count + 1)] + [
+        (count + n, {"messageId": identity, "userId": who}, n) for n, (identity, who) in enumerate(ids, 1)
+    ]
+
+
+def test_rows_that_have_the_id_of_an_earlier_one_are_counted(tmp_path):
+    """Of the same person both are one event. Where a batch ends, and what was sent before, makes no difference."""
+    messages = numbered(600, ("m1", "ada"), ("m600", "ada"), ("m2", "bob"))
+    mark = Mark(tmp_path, b"x")
+    with serving(TAKEN, (500, {})) as (url, _), pytest.raises(Unavailable):
+        send(messages, door(url, 3)[0], mark)
+    with serving(TAKEN) as (url, _):
+        report = send(messages, door(url)[0], mark)
+    assert (report.skipped, report.messages, report.repeated) == (500, 103, 2)
 
 
 # Reading ahead

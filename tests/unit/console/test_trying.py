@@ -61,3 +61,5 @@ def test_ids_that_do_not_tell_rows_apart_are_told():
     mappings = mappings_of({"type": "track", "event": "e", "columns": {"u": "userId"}, "id": ["order"]})
     rows = [{"u": "1", "order": order} for order in ("A", "A", "B", "A")]
     assert trial(mappings, ((row, 0) for row in rows)).repeated == 2
+    others = [{"u": str(n), "order": "A"} for n in range(3)]
+    assert trial(mappings, ((row, 0) for row in others)).repeated == 0
