@@ -168,7 +168,7 @@ class Folding:
                     made.append(_merged(event))
                     told.pop(event.text("profile"), None)
                 elif event.type in REGROUPINGS:
-                    made.append(_split(event))
+                    made += _split(event, gone)
                 for whose in changed_by(event):
                     told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
             self._add_given(added, gone, within)
@@ -567,14 +567,18 @@ def _merged(event: Event) -> NewEvent:
     )
 
 
-def _split(event: Event) -> NewEvent:
-    parts = _parts(event)
-    founded = {str(fact["profile"]) for fact in facts_of(event) if fact["type"] == identity.CREATED}
-    return NewEvent(
+def _split(event: Event, gone: Collection[str]) -> list[NewEvent]:
+    """What is told of a regrouping, but for who is `gone`; nothing where nobody is left of it."""
+    parts = {old: into for old, into in _parts(event).items() if not {old, into} & set(gone)}
+    founded = {str(fact["profile"]) for fact in facts_of(event) if fact["type"] == identity.CREATED} - set(gone)
+    about = min({event.subject} - set(gone) or founded, default=None)
+    if about is None:
+        return []
+    made = NewEvent(
         id=derive_id(SPLIT, event.id),
         type=SPLIT,
         source=SERVICE,
-        subject=event.subject,
+        subject=about,
         time=event.time,
         data={
             "profile": event.subject,
@@ -584,3 +588,4 @@ def _split(event: Event) -> NewEvent:
         causes=latest_causes(event.causes, {event.place: event.position}),
         correlation=event.correlation,
     )
+    return [made]
