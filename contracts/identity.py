@@ -109,6 +109,7 @@ class Given(Decided):
     profile = _id("the person; also the envelope's subject")
     subject = _id("the event's own subject")
     to = _id("the subject of the person's that the event named")
+    at = fields.Integer(strict=True, metadata={"unit": "ms since 1970 UTC, of the event's own time"})
 
 
 class Refused(Schema):

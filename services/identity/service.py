@@ -12,7 +12,7 @@ from services.identity.likeness.desk import Desk
 from services.identity.likeness.store import PROPOSED, CandidateStore
 from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
-from services.identity.store import Change, Given, IdentityStore
+from services.identity.store import Change, GivenEvent, IdentityStore
 from shared.checkpoints import handled_by, is_behind
 from shared.consumer import Finish
 from shared.errors import NotFound, SamlaError
@@ -176,7 +176,7 @@ class IdentityService(Service):
 NOBODY: Final[dict[str, Any]] = {"subjects": [], "profiles": [], "shared": {}, "given": {}, "elsewhere": {}}
 
 
-def _members(person: Person | None, given: Sequence[Given], behind: bool) -> dict[str, Any] | None:
+def _members(person: Person | None, given: Sequence[GivenEvent], behind: bool) -> dict[str, Any] | None:
     if person is None:
         return {"profile": None, **NOBODY, "behind": True} if behind else None
     theirs: dict[str, list[str]] = {}

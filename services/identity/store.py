@@ -18,7 +18,7 @@ from shared.transaction import Transaction
 PAGE: Final = 2_000
 
 
-class Given(NamedTuple):
+class GivenEvent(NamedTuple):
     """An event that is somebody's although its own identifier is not."""
 
     event: str
@@ -147,24 +147,30 @@ class IdentityStore:
         found = self.people.find({"into": None}, {"members": 1}, batch_size=PAGE)
         return {doc["_id"]: frozenset(each[0] for each in doc["members"]) for doc in found}
 
-    def given(self, subjects: Collection[str]) -> list[Given]:
+    def given(self, subjects: Collection[str]) -> list[GivenEvent]:
         """Events that are somebody's although their own identifier is not: those of these subjects, and those that
         were given to them."""
         either = {"$in": list(subjects)}
         if not subjects:
             return []
         found = self._given.find({"$or": [{"subject": either}, {"to": either}]}).sort("_id", ASCENDING)
-        return [Given(doc["_id"], doc["subject"], doc["to"]) for doc in found]
+        return [GivenEvent(doc["_id"], doc["subject"], doc["to"]) for doc in found]
 
-    def given_of(self, people: Collection[Person]) -> list[Given]:
+    def given_of(self, people: Collection[Person]) -> list[GivenEvent]:
         """Events that were given to these people; and those of their own identifiers that were given to others, but for
-        devices that are shared, of which all that is theirs is told by time."""
+        what on a shared device is not theirs by its time already."""
         to = [subject for each in people for subject in each.members]
         own = [subject for each in people for subject in each.members if subject not in each.shared]
         if not to:
             return []
-        found = self._given.find({"$or": [{"to": {"$in": to}}, {"subject": {"$in": own}}]}).sort("_id", ASCENDING)
-        return [Given(doc["_id"], doc["subject"], doc["to"]) for doc in found]
+        before = [
+            {"subject": subject, "at": {"$lt": shared.since}}
+            for each in people
+            for subject, shared in each.shared.items()
+        ]
+        either = [{"to": {"$in": to}}, {"subject": {"$in": own}}, *before]
+        found = self._given.find({"$or": either}).sort("_id", ASCENDING)
+        return [GivenEvent(doc["_id"], doc["subject"], doc["to"]) for doc in found]
 
     def verdicts(self, subjects: Collection[str]) -> dict[str, Verdict]:
         """Candidate -> what was said of them, of those who look alike and are known by one of these subjects."""
@@ -230,8 +236,8 @@ class IdentityStore:
             self._given.delete_many({"$or": [{"subject": gone}, {"to": gone}]}, session=within.session)
         if graph.given:
             steps = [
-                ReplaceOne({"_id": event}, {"subject": subject, "to": to}, upsert=True)
-                for event, (subject, to) in graph.given.items()
+                ReplaceOne({"_id": event}, {**given._asdict(), "at": Int64(given.at)}, upsert=True)
+                for event, given in graph.given.items()
             ]
             self._given.bulk_write(steps, ordered=False, session=within.session)
 
@@ -279,7 +285,7 @@ class IdentityStore:
         for doc in self._apart.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"apart {doc['_id']}", orjson.dumps(doc["sides"], option=orjson.OPT_SORT_KEYS)
         for doc in self._given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
-            yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
+            yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']} {doc['at']}".encode()
         for doc in self._verdicts.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"verdict {doc['_id']}", msgspec.json.encode(_verdict(doc))
         for doc in self._rules.find({}, session=session).sort("_id", ASCENDING):

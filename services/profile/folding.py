@@ -154,18 +154,23 @@ class Folding:
         events = [each for each in events if each.type in FOLLOWED]
         if not events:
             return None
-        said = Whose(self._store, events)
+        # What is told of those who are being erased is left out; if that changes, it is prepared again.
+        lost = self._keyring.fenced(named_in(events))
+        said = Whose(self._store, events, lost)
         again, added = self._placed_anew(said)
 
         def finish(within: Transaction) -> list[Output]:
             gone = self._keyring.fenced(named_in(events) | said.subjects, within)
+            if gone & named_in(events) != lost:
+                raise CheckpointMoved("somebody is being erased since this was prepared")
             self._put(again, gone, within)
             told: Told = {}
             made: list[NewEvent] = []
             for event in regroup(self._store, events, gone, within):
                 # The last fact about a person in a batch stands for those before it.
                 if event.type == identity.MERGED:
-                    made.append(_merged(event))
+                    if {event.text("profile"), event.text("into")}.isdisjoint(gone):
+                        made.append(_merged(event))
                     told.pop(event.text("profile"), None)
                 elif event.type in REGROUPINGS:
                     made += _split(event, gone)
@@ -200,10 +205,8 @@ class Folding:
             return NONE, added
         # In this order: what is written after the states were looked at is seen at the end.
         over = self._store.prints(moved)
-        handled = handled_by(STATES, self._checkpoints)
-        partitions = self._log.partitions(TRACKING)
-        upto = {each: handled.get(f"{TRACKING}:{partition_of(each, partitions)}", 0) for each in moved}
-        return Again(frozenset(moved), self._folded(upto, said.placing(moved), self._parked()), over), added
+        states = self._folded(self._handled(moved), said.placing(moved), self._parked())
+        return Again(frozenset(moved), states, over), added
 
     def _add_given(self, added: Sequence["Given"], gone: Collection[str], within: Transaction) -> None:
         """Adds those that were handled already; the others will find to whom they are given."""
@@ -226,19 +229,43 @@ class Folding:
     # Erasures
 
     def forget(self, events: Sequence[Event]) -> Finish | None:
-        """Drops the states of erased people; again at the end, for what was under way."""
+        """Drops the states of erased people, and again at the end, for what was under way. What was given to them and
+        lies under somebody else is that subject's own again."""
         erasures = [event for event in events if event.type in (SUBJECTS_ERASED, ERASURE_COMPLETED)]
+        erased = {subject for event in erasures for subject in event.texts("subjects")}
+        again = self._without(erased)
 
         def finish(within: Transaction) -> list[Output]:
+            self._put(again, self._keyring.fenced(again.subjects, within), within)
             told: Told = {}
             for event in erasures:
                 # A device that is shared goes with one of those who use it.
-                for profile in {*self._store.owners(event.texts("subjects"), within).values()}:
+                concerned = {*event.texts("subjects"), *again.subjects}
+                for profile in {*self._store.owners(concerned, within).values()}:
                     told.setdefault(profile, ({EVERYTHING}, []))[1].append(event)
                 self._store.erase(event.texts("subjects"), event.texts("profiles"), within)
+            self._store.mark({}, again.subjects, within)
             return self._changes(told, within)
 
         return finish if erasures else None
+
+    def _without(self, erased: set[str]) -> Again:
+        """Subjects of which something was given to who is erased, folded again."""
+        around = self._store.given_around(erased)
+        lost = {event: subject for event, (subject, to) in around.items() if to in erased and subject not in erased}
+        subjects = frozenset(lost.values())
+        if not subjects:
+            return NONE
+        over = self._store.prints(subjects)
+        placing = self._store.placing(subjects)
+        placing = placing._replace(given={event: to for event, to in placing.given.items() if event not in lost})
+        return Again(subjects, self._folded(self._handled(subjects), placing, self._parked()), over)
+
+    def _handled(self, subjects: Collection[str]) -> dict[str, int]:
+        """Subject -> how far its partition was handled."""
+        handled = handled_by(STATES, self._checkpoints)
+        partitions = self._log.partitions(TRACKING)
+        return {each: handled.get(f"{TRACKING}:{partition_of(each, partitions)}", 0) for each in subjects}
 
     # What is told
 
@@ -291,6 +318,13 @@ def named_in(events: Sequence[Event]) -> set[str]:
     }
 
 
+def is_about_living(fact: Mapping[str, Any], gone: Collection[str]) -> bool:
+    """Whether none of the identifiers that a fact gives or marks are erased. Profiles are names only: who is split from
+    somebody that was erased goes on."""
+    names = () if fact["type"] == identity.MERGED else ("subject", "to")
+    return not any(fact.get(name) in gone for name in names)
+
+
 def _named(fact: Mapping[str, Any]) -> set[str]:
     return {str(fact[name]) for name in _NAMING.get(fact["type"], ("profile", "subject")) if name in fact}
 
@@ -324,7 +358,7 @@ class Whose:
     """What identity's events say, in their order, of single events and of devices that are shared: where events belong
     after them. What was before is read; nothing is written."""
 
-    def __init__(self, store: ProfileStore, events: Sequence[Event]) -> None:
+    def __init__(self, store: ProfileStore, events: Sequence[Event], gone: Collection[str]) -> None:
         self.subjects: set[str] = set()
         """Of which something is said."""
         self.moved: set[str] = set()
@@ -340,11 +374,12 @@ class Whose:
         """Event -> (its subject, to whom), of those that are given in here."""
         self._lost: set[str] = set()
         """Events that were given and are not any more."""
-        self._look({str(fact["subject"]) for each in events for fact in facts_of(each) if fact["type"] in _MARKING})
+        facts = {event.id: [each for each in facts_of(event) if is_about_living(each, gone)] for event in events}
+        self._look({str(fact["subject"]) for of in facts.values() for fact in of if fact["type"] in _MARKING})
         for event in events:
             if event.type in REGROUPINGS:
                 self._dissolve(event.texts("dissolved"))
-            for fact in facts_of(event):
+            for fact in facts[event.id]:
                 self._say(fact)
         self.receivers = {event: to for event, (_, to) in self._given.items()}
         self.moved |= {each for each in self.subjects if self._since.get(each) != self._before.get(each)}
@@ -430,7 +465,7 @@ def regroup(
     followed = []
     owners: dict[str, str | None] = {}
     for event in events:
-        facts = [fact for fact in facts_of(event) if _named(fact).isdisjoint(gone)]
+        facts = [fact for fact in facts_of(event) if is_about_living(fact, gone)]
         if event.type not in FOLLOWED or (not facts and event.type not in REGROUPINGS):
             continue
         if event.type in REGROUPINGS:
@@ -442,7 +477,8 @@ def regroup(
             elif fact["type"] == identity.MERGED:
                 store.give(owners, within)
                 owners = {}
-                store.merge(str(fact["profile"]), str(fact["into"]), within)
+                old, into = str(fact["profile"]), str(fact["into"])
+                store.merge(old, into, within, told={old, into}.isdisjoint(gone))
             elif fact["type"] in _MARKING:
                 _mark(store, fact, within)
         followed.append(event)

@@ -274,10 +274,12 @@ class ProfileStore:
         either = {"$or": [{"_id": {"$in": list(profiles)}}, {"into": {"$in": list(profiles)}}]}
         self.merges.delete_many(either, session=within.session if within else None)
 
-    def merge(self, old: str, into: str, within: Transaction | None = None) -> None:
-        """All that was `old`'s is `into`'s."""
+    def merge(self, old: str, into: str, within: Transaction | None = None, told: bool = True) -> None:
+        """All that was `old`'s is `into`'s; where `told`, the old one leads to it."""
         session = within.session if within else None
         self.states.update_many({"profile": old}, {"$set": {"profile": into}}, session=session)
+        if not told:
+            return
         steps = [
             UpdateMany({"into": old}, {"$set": {"into": into}}),
             UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True),
@@ -285,12 +287,12 @@ class ProfileStore:
         self.merges.bulk_write(steps, ordered=True, session=session)
 
     def erase(self, subjects: Collection[str], profiles: Collection[str], within: Transaction) -> None:
-        """Drops states and what was merged into these profiles."""
+        """Drops these subjects' states, and what leads to these profiles. Whose a subject is that is not among them is
+        left: identity has told, or is going to tell, that it is somebody else's."""
         these = {"$in": list(subjects)}
         chosen = [{"_id": these}, {"of": these}, {"to": these}]
         self.states.delete_many({"$or": chosen}, session=within.session)
         self.given.delete_many({"$or": [{"subject": these}, {"to": these}]}, session=within.session)
-        self.states.delete_many({"profile": {"$in": list(profiles)}}, session=within.session)
         gone = {"$or": [{"_id": {"$in": list(profiles)}}, {"into": {"$in": list(profiles)}}]}
         self.merges.delete_many(gone, session=within.session)
 
@@ -346,6 +348,8 @@ class ProfileStore:
         """(id, content) of every document, opened, in a fixed order: what a digest is made of."""
         for page in pages(self.states.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING), PAGE):
             for subject in self.opened(page).values():
+                if subject.profile is None and subject.since is None and not subject.states:
+                    continue
                 content = {"profile": subject.profile, "version": subject.version, "states": subject.states}
                 content |= {"since": subject.since} if subject.since is not None else {}
                 yield f"state {subject.id}", orjson.dumps(content, option=orjson.OPT_SORT_KEYS)

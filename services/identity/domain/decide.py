@@ -275,4 +275,4 @@ class _Deciding(Steps):
             return
         named = (each for each in self._ordered if each.subject in person.members and each.subject != own)
         if (to := next(named, None)) is not None:
-            self._happen(GIVEN, self._home, profile=self._home, subject=own, to=to.subject)
+            self._happen(GIVEN, self._home, profile=self._home, subject=own, to=to.subject, at=self._time)

@@ -61,6 +61,17 @@ class Verdict(NamedTuple):
         return (mine in one.members and theirs in other.members) or (mine in other.members and theirs in one.members)
 
 
+class Given(NamedTuple):
+    """Whose an event is though its own identifier is not."""
+
+    subject: str
+    """Its own."""
+    to: str
+    """The subject of the person's."""
+    at: int
+    """When it happened (ms)."""
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """A profile, or what is left of one that was merged into another (`into`)."""
 
@@ -121,8 +132,8 @@ class Graph:
         self.unlinked: set[str] = set()
         self.relinked: set[str] = set()
         self.set_apart: set[str] = set()
-        self.given: dict[str, tuple[str, str]] = {}
-        """Event -> (its own subject, the subject of whose it is), of those that were given to somebody."""
+        self.given: dict[str, Given] = {}
+        """By event, those that were given to somebody."""
         self.ungiven: set[str] = set()
         """Subjects whose events, and to whom events, are no longer given."""
         self.verdicts: dict[str, Verdict] = {}
@@ -222,7 +233,7 @@ class Graph:
         """Rules change what is decided from then on, and nothing that was."""
 
     def _given(self, data: Mapping[str, Any], time: int) -> None:
-        self.given[data["event"]] = (data["subject"], data["to"])
+        self.given[data["event"]] = Given(data["subject"], data["to"], data.get("at", 0))
 
     def _split(self, data: Mapping[str, Any], time: int) -> None:
         """Identifiers of one side are never those of somebody with one of the other, until somebody says so."""
@@ -268,7 +279,7 @@ class Graph:
     def _forget(self, subject: str) -> None:
         self.unlinked.add(subject)
         self.ungiven.add(subject)
-        self.given = {event: pair for event, pair in self.given.items() if subject not in pair}
+        self.given = {event: pair for event, pair in self.given.items() if subject not in pair[:2]}
 
     def sides(self, subjects: Iterable[str]) -> dict[str, int]:
         """The splits that these subjects stand on one side of."""
