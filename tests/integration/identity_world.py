@@ -2,12 +2,14 @@
 
 import orjson
 
-from contracts.streams import IDENTITY, PROFILE, TRACKING
+from contracts.streams import IDENTITY, PRIVACY, PROFILE, TRACKING
 from services.identity.explaining import Explaining
 from services.identity.rebuild import IdentityProjection
 from services.identity.regrouping import RESOLVE, Regrouping
 from services.identity.resolver import Resolver
+from services.identity.service import _members
 from services.identity.store import Change, IdentityStore
+from services.privacy.domain.belonging import belonging_of
 from services.profile.folding import STATES, Folding
 from services.profile.reading import Reading
 from services.profile.rebuild import ProfileProjection
@@ -15,7 +17,7 @@ from services.profile.store import ProfileStore
 from shared.checkpoints import MongoCheckpoints
 from shared.consumer import Consumer
 from shared.eventlog import MongoEventLog, NewEvent, derive_id
-from shared.keyring import ORDINARY, Keyring, Sealing
+from shared.keyring import ORDINARY, Keyring, Sealing, new_id
 from shared.keystore import MongoKeyStore
 from shared.mongo import MongoTransactor, connect
 from shared.rebuild import Tools, verify
@@ -56,6 +58,12 @@ class World:
             for name, (stream, prepare) in feeds.items()
         }
         self.marks = marks
+        self.erasures = [
+            Consumer("identity.erasures", PRIVACY, self.log, self.transactor, self.checkpoints, prepare, self.now)
+            if name == "identity"
+            else Consumer("profile.erasures", PRIVACY, self.log, self.transactor, marks, prepare, self.now)
+            for name, prepare in (("identity", self.resolver.forget), ("profile", folding.forget))
+        ]
 
     def now(self):
         return self.time
@@ -161,3 +169,35 @@ class World:
         """Live is what a rebuild would give."""
         tools = Tools("profile", self.client, self.profiles, self.log, self.keyring, self.transactor, self.marks)
         assert verify(ProfileProjection(), tools)["equal"]
+
+    # Erasures, as privacy does them
+
+    def fences(self, profile):
+        """Somebody is being erased: fenced, their keys are gone; the request, to be told."""
+        for _ in range(2):
+            person = self.members(profile)
+            subjects = sorted(belonging_of(person).places)
+            self.keyring.fence([*person["profiles"], *subjects])
+        self.keyring.destroy([*person["profiles"], *subjects])
+        data = {"profile": person["profile"], "mode": "forget", "profiles": person["profiles"], "subjects": subjects}
+        return {"request": new_id(), **data}
+
+    def members(self, profile):
+        """As identity tells them."""
+        people = self.store.people_by_id([profile])
+        return _members(people[profile], self.store.given_of(people.values()), behind=False)
+
+    def tells(self, kind, request):
+        """Of an erasure: SUBJECTS_ERASED, and then ERASURE_COMPLETED."""
+        self.time += 1
+        identity = request["request"]
+        event = NewEvent(
+            id=derive_id(kind, identity), type=kind, source="privacy", subject=identity, time=self.time, data=request,
+        )  # fmt: skip
+        self.log.append(PRIVACY, [event])
+
+    def forgets(self, *which):
+        """Identity (0) and profile (1) hear of erasures."""
+        for number in which or (0, 1):
+            while self.erasures[number].step(range(self.log.partitions(PRIVACY))).more:
+                pass

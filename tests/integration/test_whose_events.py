@@ -4,7 +4,11 @@ import random
 
 import pytest
 
+from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
 from contracts.profile import CHANGED, SPLIT
+from contracts.streams import TRACKING
+from services.identity.trial import Trial
+from services.privacy.domain.belonging import belonging_of
 from services.profile.folding import STATES
 from tests.integration.identity_world import World
 
@@ -128,30 +132,84 @@ KINDS = [ANN, BO, TABLET, PHONE, ANNS, GUESTS, NEW, ("phone", "+46701234567"), (
 
 @pytest.mark.parametrize("seed", range(16))
 def test_profiles_are_what_identity_says_after_any_history(world, seed):
-    """Events, also late ones, splits of identifiers and of merges, in any order and catching up at any time: live is
-    what a rebuild gives, and each event is one person's at most."""
+    """Events, late ones too, of all parties; splits of identifiers and merges, rules for what was decided, erasures; each
+    service catches up at any time. Live is what a rebuild gives, each event is one person's at most; consents are of
+    just the events that a profile has."""
     chance = random.Random(seed)
-    sent = []
+    history = History(world, chance)
     for _ in range(30):
+        history.goes_on()
+        if chance.random() < 0.2:
+            history.holds()
+    history.holds()
+
+
+class History:
+    """What happens, at random."""
+
+    def __init__(self, world, chance):
+        self.world, self.chance = world, chance
+        self.times = {}
+        """Event -> when it happened."""
+
+    def goes_on(self):
+        """One more event, and perhaps something else."""
+        world, chance = self.world, self.chance
         named = chance.sample(KINDS, chance.choice([1, 1, 2, 2, 3]))
-        at = chance.choice([None, None, 1_000_000 + chance.randrange(30_000)])
-        send = chance.choice([world.sent, world.happens])
-        sent.append(send(*named, at=at and min(at, world.time)))
+        at = chance.choice([None, None, min(1_000_000 + chance.randrange(30_000), world.time)])
+        send = chance.choice([world.sent, world.happens, world.happens])
+        event = send(*named, at=at, party=chance.choice(["first"] * 6 + ["second", "third"]))
+        self.times[event] = at or world.time
         if chance.random() < 0.3:
             world.follow(chance.choice([STATES, "profile.people"]))
-        if chance.random() < 0.15:
+        what = chance.random()
+        if what < 0.15:
             world.settle()
             _split_something(world, chance)
-    world.settle()
-    world.follow()
-    world.verify()
-    world.verify_profiles()
-    people = world.store.groups()
-    told = [line["event"] for profile in people for line in world.reading.timeline(profile, 10_000)]
-    assert len(told) == len(set(told)) and set(told) <= set(sent)
-    for subjects, facts in world.everything().items():
-        profile = world.store.profile_of(subjects)[min(subjects)]
-        assert facts["events"].get("E", [0])[0] == len(world.reading.timeline(profile, 10_000))
+        elif what < 0.2:
+            world.settle()
+            Trial(world.tools(), lambda *_: None).apply(chance.choice(RULES))
+        elif what < 0.27 and (people := sorted(world.store.groups())):
+            self._erases(chance.choice(people))
+
+    def _erases(self, profile):
+        world, chance = self.world, self.chance
+        request = world.fences(profile)
+        world.tells(SUBJECTS_ERASED, request)
+        if chance.random() < 0.5:
+            world.forgets(chance.choice([0, 1]))
+            world.follow(chance.choice([STATES, "profile.people"]))
+        if chance.random() < 0.5:
+            world.settle()
+        world.forgets()
+        world.tells(ERASURE_COMPLETED, request)
+        world.forgets()
+
+    def holds(self):
+        """What must, once all have caught up."""
+        world = self.world
+        world.settle()
+        world.follow()
+        world.verify()
+        world.verify_profiles()
+        assert not world.checkpoints.parked() and not world.marks.parked()
+        events = world.log.find(TRACKING, set(self.times)).values()
+        alive = [event for event in events if not world.keyring.fenced([event.subject])]
+        told = {}
+        for profile in world.store.groups():
+            lines = {line["event"] for line in world.reading.timeline(profile, 10_000)}
+            belonging = belonging_of(world.members(profile))
+            assert lines == {e.id for e in alive if belonging.holds(e.subject, e.id, self.times[e.id])}
+            for each in lines:
+                told.setdefault(each, set()).add(profile)
+        assert all(len(each) == 1 for each in told.values())
+
+
+RULES = [
+    {},
+    {"others": {"limit": 1}, "kinds": {"email": {"limit": 1}, "anonymous": {"limit": 1}}},
+    {"kinds": {"loyalty": {"blocked": ["l-7"]}}},
+]
 
 
 def _split_something(world, chance):
