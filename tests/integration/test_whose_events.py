@@ -132,9 +132,9 @@ KINDS = [ANN, BO, TABLET, PHONE, ANNS, GUESTS, NEW, ("phone", "+46701234567"), (
 
 @pytest.mark.parametrize("seed", range(16))
 def test_profiles_are_what_identity_says_after_any_history(world, seed):
-    """Events, late ones too, of all parties; splits of identifiers and merges, rules for what was decided, erasures; each
-    service catches up at any time. Live is what a rebuild gives, each event is one person's at most; consents are of
-    just the events that a profile has."""
+    """Events, late ones too, of all parties; splits of identifiers and merges, rules for what was decided, erasures;
+    each service catches up at any time. Live is what a rebuild gives, each event is one person's at most, and consents
+    are of just the events that a profile has."""
     chance = random.Random(seed)
     history = History(world, chance)
     for _ in range(30):
