@@ -29,7 +29,8 @@ def home():
 def mongodb_url(home):
     """A real MongoDB, as a replica set."""
     [port] = free_ports(1)
-    server = mongod.start(home, port)
+    # Tests make and drop so many collections that those of five minutes are more files than a process may open.
+    server = mongod.start(home, port, history=30)
     yield mongod.url(port)
     server.stop()
 

@@ -10,7 +10,7 @@ from contracts.streams import ACTIVATION
 from services.activation.courier import Courier
 from services.activation.domain.delivery import Delivery, begin
 from services.activation.domain.plan import change_of, planned, scheduled
-from services.activation.domain.replay import merges_of
+from services.activation.domain.replay import decided_at, merges_of
 from services.activation.house import House
 from services.activation.ledger import scheduling
 from services.activation.store import ActivationStore
@@ -84,14 +84,10 @@ class Planner:
         events = [event for event in events if event.type in (MERGED, SPLIT)]
 
         def finish(within: Transaction) -> list[Output]:
-            merges: list[tuple[str, str]] = []
             for event in events:
                 if event.type == SPLIT:
-                    self._store.merge(merges, within)
-                    self._store.part(event.texts("profiles"), within)
-                    merges = []
-                merges += merges_of(event)
-            self._store.merge(merges, within)
+                    self._store.part(event.texts("profiles"), decided_at(event), within)
+                self._store.merge(merges_of(event), decided_at(event), within)
             return []
 
         return finish if events else None

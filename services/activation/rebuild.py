@@ -17,7 +17,7 @@ from contracts.privacy import SUBJECTS_ERASED
 from contracts.profile import MERGED, SPLIT
 from contracts.streams import ACTIVATION, PRIVACY, PROFILE, SEGMENTATION
 from services.activation.domain.delivery import Delivery
-from services.activation.domain.replay import People, digest_of, digest_of_all, fold, merges_of
+from services.activation.domain.replay import People, decided_at, digest_of, digest_of_all, fold, merges_of
 from services.activation.store import ActivationStore
 from shared.checkpoints import MongoCheckpoints
 from shared.config import Settings
@@ -127,9 +127,9 @@ def events_of(log: EventLog, stream: str, upto: Checkpoints | None = None) -> It
 def _erased(log: EventLog, upto: Checkpoints) -> People:
     people = People()
     for event in events_of(log, PROFILE, upto):
-        people.parted(event.texts("profiles") if event.type == SPLIT else ())
+        people.parted(event.texts("profiles") if event.type == SPLIT else (), decided_at(event))
         for old, into in merges_of(event) if event.type in (MERGED, SPLIT) else ():
-            people.merged(old, into)
+            people.merged(old, into, decided_at(event))
     for event in events_of(log, PRIVACY, upto):
         if event.type == SUBJECTS_ERASED:
             people.erased(event.text("profile"))

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from pymongo import ASCENDING, DESCENDING, ReplaceOne, UpdateMany, UpdateOne
+from bson.int64 import Int64
+from pymongo import ASCENDING, DESCENDING, ReplaceOne, UpdateOne
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -149,37 +150,44 @@ class ActivationStore:
 
     # People: who was merged into whom, who is erased
 
-    def merge(self, merges: Sequence[tuple[str, str]], within: Transaction) -> None:
-        """Remembers (old, into) in their order; what belongs to somebody erased goes.
+    def merge(self, merges: Sequence[tuple[str, str]], at: int, within: Transaction) -> None:
+        """Remembers (old, into), by a decision of identity's: a later one holds, in whatever order they come. What
+        belongs to somebody erased goes.
 
         The one merged into is written to as well, so that this and an erasure of that one conflict.
         """
         steps: list[Any] = []
-        if not merges:
-            return
         for old, into in merges:
-            steps.append(UpdateMany({"into": old}, {"$set": {"into": into}}))
-            steps.append(UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True))
+            steps.append(UpdateOne({"_id": old}, [_as_of(at, into)], upsert=True))
             steps.append(UpdateOne({"_id": into}, {"$inc": {"merges": 1}}, upsert=True))
+        if not steps:
+            return
         self.people.bulk_write(steps, ordered=True, session=within.session)
         chosen = {"_id": {"$in": [into for _, into in merges]}, "erased": {"$exists": True}}
         for doc in list(self.people.find(chosen, session=within.session)):
             self.erase([doc["_id"]], doc["erased"], within)
 
-    def part(self, profiles: Collection[str], within: Transaction) -> None:
-        """These are people of their own again."""
-        chosen = {"_id": {"$in": list(profiles)}}
-        self.people.update_many(chosen, {"$unset": {"into": ""}}, session=within.session)
+    def part(self, profiles: Collection[str], at: int, within: Transaction) -> None:
+        """These are people of their own, by a decision of identity's."""
+        steps: list[Any] = [UpdateOne({"_id": each}, [_as_of(at, None)], upsert=True) for each in profiles]
+        if steps:
+            self.people.bulk_write(steps, ordered=True, session=within.session)
 
     def erase(self, profiles: Collection[str], request: str, within: Transaction) -> int:
         """Drops all deliveries of these profiles and of those merged into them, and remembers that they are
         erased; how many deliveries there were."""
-        mark = {"$set": {"erased": request}}
-        marks: list[Any] = [UpdateOne({"_id": each}, mark, upsert=True) for each in profiles]
-        marks.append(UpdateMany({"into": {"$in": list(profiles)}}, mark))
+        whole = self._with_parts(profiles, within)
+        marks: list[Any] = [UpdateOne({"_id": each}, {"$set": {"erased": request}}, upsert=True) for each in whole]
         self.people.bulk_write(marks, ordered=True, session=within.session)
-        merged = self.people.find({"into": {"$in": list(profiles)}}, {"_id": 1}, session=within.session)
-        return self.drop({*profiles, *(doc["_id"] for doc in merged)}, within)
+        return self.drop(whole, within)
+
+    def _with_parts(self, profiles: Collection[str], within: Transaction) -> set[str]:
+        whole, fresh = set(profiles), set(profiles)
+        while fresh:
+            found = self.people.find({"into": {"$in": list(fresh)}}, {"_id": 1}, session=within.session)
+            fresh = {doc["_id"] for doc in found} - whole
+            whole |= fresh
+        return whole
 
     def drop(self, profiles: Collection[str], within: Transaction) -> int:
         """Drops all deliveries of just these profiles; how many there were."""
@@ -262,6 +270,13 @@ class ActivationStore:
         session = within.session if within else None
         for doc in self.deliveries.find({}, session=session, batch_size=2_000).sort("_id", ASCENDING):
             yield _read(doc, Delivery)
+
+
+def _as_of(at: int, into: str | None) -> Document:
+    """What a person is a part of (None: of nobody), unless a later decision has said something else."""
+    newer = {"$lt": [{"$ifNull": ["$at", -1]}, at]}
+    said: Any = "$$REMOVE" if into is None else into
+    return {"$set": {"into": {"$cond": [newer, said, "$into"]}, "at": {"$max": ["$at", Int64(at)]}}}
 
 
 def _document(value: msgspec.Struct) -> Document:

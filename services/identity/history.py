@@ -61,13 +61,15 @@ class History:
         at = next((number for number, each in enumerate(facts) if each["id"] == fact["id"]), None)
         return None if at is None else facts[:at]
 
-    def first_facts(self, people: Collection[Person]) -> dict[str, int]:
-        """Event -> where the first of what followed from it stands, as it was decided when it came."""
-        first: dict[str, int] = {}
+    def first_facts(self, people: Collection[Person]) -> dict[str, tuple[int, int]]:
+        """Event -> (where the first of what followed from it stands, by rules of which version), as it was decided when
+        it came."""
+        first: dict[str, tuple[int, int]] = {}
         for person in people:
             for event in self._events({person.id, *person.merged}):
                 if event.type not in REGROUPINGS and isinstance(cause := event.data.get("event"), str):
-                    first[cause] = min(event.position, first.get(cause, event.position))
+                    decided = (event.position, int(str(event.data.get("rules", 0))))
+                    first[cause] = min(decided, first.get(cause, decided))
         return first
 
     def _regroupings(self, people: Collection[Person]) -> dict[str, Event]:

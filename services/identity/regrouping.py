@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from contracts.identity import MERGED, REGROUPED, SPLIT
 from contracts.streams import IDENTITY, TRACKING
+from services.identity.domain.decide import Claim
 from services.identity.domain.graph import SIDES, Graph, Person
 from services.identity.domain.regrouping import Again, Cut, Heard, cut_of_identifier, cut_of_merge, decided_again
 from services.identity.domain.rules import Rules
@@ -166,7 +167,8 @@ class Regrouping:
         for side, name in enumerate(SIDES):
             for subject in data.get(name, ()):
                 tried.apart.setdefault(subject, {})[data["decision"]] = side
-        again = decided_again(tried, [each.id for each in people], heard)
+        others = {shared.other for each in people for shared in each.shared.values()}
+        again = decided_again(tried, [each.id for each in people], heard, self._keyring.fenced(others))
         if len(again.facts) > MOST_FACTS:
             raise SamlaError(f"more than {MOST_FACTS} decisions would be made again: that is too many at once")
         return graph, again, latest_causes(*({each.place: each.position} for each in events))
@@ -211,11 +213,19 @@ class Regrouping:
 
     def _heard(self, events: Sequence[Event], people: Sequence[Person], rules: Rules | None) -> list[Heard]:
         first = self._history.first_facts(people)
-        rules_at = self._store.rules_by_time() if rules is None else lambda _: rules
+        by_time, by_version = self._store.rules_by_time(), self._store.rules_since()
+
+        def of_then(event: Event) -> Rules:
+            if rules is not None:
+                return rules
+            _, version = first.get(event.id, (0, None))
+            return by_time(event.time) if version is None else by_version(version)
+
         heard = []
         for start in range(0, len(events), PAGE):
-            for event, claim, of_then in self._claims(events[start : start + PAGE], rules_at):
-                heard.append(Heard(claim, of_then, first.get(event.id), (event.partition, event.position)))
+            for event, claim, used in self._claims(events[start : start + PAGE], of_then, rules is not None):
+                position, _ = first.get(event.id, (None, 0))
+                heard.append(Heard(claim, used, position, (event.partition, event.position)))
         return heard
 
     def _said(self, subjects: Collection[str], rules: Rules | None) -> list[Heard]:
@@ -231,19 +241,22 @@ class Regrouping:
             for name, each in accepted.items()
         ]
 
-    def _claims(self, events: Sequence[Event], rules_at: Callable[[int], Rules]) -> Iterator[tuple[Event, Any, Rules]]:
-        """What each says, by the rules of then; what cannot be read was parked, and says nothing."""
+    def _claims(
+        self, events: Sequence[Event], of_then: Callable[[Event], Rules], fresh: bool
+    ) -> Iterator[tuple[Event, Claim, Rules]]:
+        """What each says, by the rules of then; what cannot be read was parked, and says nothing. Unless `fresh`, what
+        nothing stands for any more was erased, and is said by nobody."""
         by_rules: dict[int, list[Event]] = {}
         for event in events:
-            by_rules.setdefault(rules_at(event.time).version, []).append(event)
+            by_rules.setdefault(of_then(event).version, []).append(event)
         for of_version in by_rules.values():
-            rules = rules_at(of_version[0].time)
+            rules = of_then(of_version[0])
             try:
-                claims = self._resolver.claims(of_version, rules)
+                claims = self._resolver.claims(of_version, rules, None if fresh else _nobody)
             except PARKS:
                 if len(of_version) > 1:
                     for event in of_version:
-                        yield from self._claims([event], rules_at)
+                        yield from self._claims([event], of_then, fresh)
                 continue
             for event, claim in claims:
                 yield event, claim, rules
@@ -276,6 +289,10 @@ class Regrouping:
             self._log.append(IDENTITY, [event], within)
 
         self._transactor.run(work)
+
+
+def _nobody(kind: str, value: str) -> None:
+    """Nothing stands for it."""
 
 
 def _told(decision: str, was: str, subjects: Iterable[str], graph: Graph) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """From tracking events to decisions, and from erasures to a graph without those who are erased."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -111,12 +111,17 @@ class Resolver:
             if event.subject not in gone
         ]
 
-    def claims(self, events: Sequence[Event], rules: Rules) -> Identified:
-        """What each event says of who is who; erased events, and those of nobody, say nothing."""
+    def claims(
+        self, events: Sequence[Event], rules: Rules, unknown: Callable[[str, str], str | None] | None = None
+    ) -> Identified:
+        """What each event says of who is who; erased events, and those of nobody, say nothing. `unknown` gives what
+        stands for (kind, value) where nothing does; without it, something is made to."""
         bodies = open_events(self._keyring, events)
         named = [_named(body, rules) if body else [] for body in bodies]
         others = {(each.kind, each.value) for claims in named for each in claims if not each.own}
-        subjects = self._keyring.subjects_of(list(others), create=True)
+        subjects = self._keyring.subjects_of(list(others), create=unknown is None)
+        if unknown is not None:
+            subjects = {pair: subject or unknown(*pair) for pair, subject in subjects.items()}
         found = []
         for event, body, claims in zip(events, bodies, named, strict=True):
             # The event's own subject is its first identifier's as of then; the table may have forgotten since.
@@ -166,10 +171,12 @@ class Resolver:
         """Drops erased people."""
         erasures = [event for event in events if event.type == SUBJECTS_ERASED]
         version, _ = self._store.version()
-        graph = self._store.load(
-            {subject for event in erasures for subject in event.texts("subjects")},
-            {profile for event in erasures for profile in event.texts("profiles")},
-        )
+        subjects = {subject for event in erasures for subject in event.texts("subjects")}
+        profiles = {profile for event in erasures for profile in event.texts("profiles")}
+        graph = self._store.load(subjects, profiles)
+        # With those that joined since it was asked for.
+        members = {subject for each in profiles & graph.people.keys() for subject in graph.people[each].members}
+        graph = self._store.load(subjects | members, profiles)
         made = []
         for event in erasures:
             fact = Fact(ERASED, event.text("request"), _erased(event, graph))

@@ -95,6 +95,12 @@ class IdentityStore:
         changes = [(0 if doc["past"] else int(doc["time"]), int(doc["_id"])) for doc in found]
         return lambda time: self.rules(max((version for since, version in changes if since <= time), default=0))
 
+    def rules_since(self) -> Callable[[int], Rules]:
+        """Gives the rules by which what was decided by those of a version is decided now: newer ones, where those were
+        applied to the past."""
+        past = [int(doc["_id"]) for doc in self._rules.find({"past": True}, {"_id": 1})]
+        return lambda version: self.rules(max([version, *past]))
+
     def documents(self) -> list[dict[str, Any]]:
         """{version, decision, time, past, rules} of all that were ever in force, oldest first."""
         found = self._rules.find().sort("_id", ASCENDING)
@@ -156,6 +162,16 @@ class IdentityStore:
         found = self._given.find({"$or": [{"subject": either}, {"to": either}]}).sort("_id", ASCENDING)
         return [GivenEvent(doc["_id"], doc["subject"], doc["to"]) for doc in found]
 
+    def all_given(self) -> Iterator[GivenEvent]:
+        """Every event that is somebody's although its own identifier is not."""
+        for doc in self._given.find({}, batch_size=PAGE):
+            yield GivenEvent(doc["_id"], doc["subject"], doc["to"])
+
+    def shared_since(self) -> dict[str, int]:
+        """Every device (subject) that is shared -> since when (ms)."""
+        found = self.people.find({"shared": {"$exists": True, "$ne": []}}, {"shared": 1}, batch_size=PAGE)
+        return {subject: int(since) for doc in found for subject, since, _ in doc["shared"]}
+
     def given_of(self, people: Collection[Person]) -> list[GivenEvent]:
         """Events that were given to these people; and those of their own identifiers that were given to others, but for
         what on a shared device is not theirs by its time already."""
@@ -189,7 +205,9 @@ class IdentityStore:
 
     def shared(self, profiles: Iterable[str]) -> set[str]:
         """Devices (subjects) of these people that others use, too."""
-        found = self.people.find({"_id": {"$in": list(profiles)}, "shared": {"$ne": []}}, {"shared": 1})
+        found = self.people.find(
+            {"_id": {"$in": list(profiles)}, "shared": {"$exists": True, "$ne": []}}, {"shared": 1}
+        )
         return {each[0] for doc in found for each in doc["shared"]}
 
     def beside(self, subjects: Collection[str]) -> list[str]:

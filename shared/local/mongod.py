@@ -42,8 +42,9 @@ def process(home: Path) -> Background:
     return Background(home, "mongod")
 
 
-def start(home: Path, port: int) -> Background:
-    """Starts it and waits until it takes writes."""
+def start(home: Path, port: int, history: int | None = None) -> Background:
+    """Starts it and waits until it takes writes. `history`: seconds for which it keeps what was dropped, for readers of
+    snapshots; MongoDB's default (300) where left out."""
     running = process(home)
     data = home / "mongodb"
     data.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,8 @@ def start(home: Path, port: int) -> Background:
         "--setParameter", "diagnosticDataCollectionEnabled=false",
         "--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS}", "--quiet",
     ]  # fmt: skip
+    if history is not None:
+        command += ["--setParameter", f"minSnapshotHistoryWindowInSeconds={history}"]
     running.start(command, os.environ)
     client: MongoClient[dict[str, object]]
     with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true", serverSelectionTimeoutMS=300) as client:

@@ -29,6 +29,7 @@ class World:
     def __init__(self, mongodb_url, prefix):
         self.client = connect(mongodb_url)
         self.transactor = MongoTransactor(self.client)
+        self.keyring_name = f"{prefix}_keyring"
         self.keyring = Keyring(MongoKeyStore(self.client, f"{prefix}_keyring"), b"m" * 32)
         self.keyring.setup()
         self.log = MongoEventLog(self.client, f"{prefix}_log", self.transactor, self.keyring.fenced)
@@ -103,7 +104,7 @@ class World:
             pass
 
     def rules(self, document):
-        change = Change("c" * 32, self.now(), past=False)
+        change = Change(new_id(), self.now(), past=False)
         return self.resolver.change_rules(document, change, self.transactor, self.log)
 
     def tools(self):

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from contracts.identity import CREATED, MERGED, SPLIT
+from contracts.privacy import SUBJECTS_ERASED
 from contracts.streams import IDENTITY, TRACKING
 from services.identity.regrouping import RESOLVE
 from services.identity.trial import Trial
@@ -299,3 +300,88 @@ def test_a_split_holds_under_other_rules(world):
     Trial(world.tools(), lambda *_: None).apply({"kinds": {"email": {"limit": 50}}})
     assert not world.together(ANN, NEW)
     world.verify()
+
+
+# What a review found
+
+
+def test_nobody_has_more_identifiers_than_the_rules_allow(world):
+    """Of whatever many kinds: a person is one document."""
+    world.rules({"most": 5})
+    world.happens(ANN, OLD)
+    for number in range(8):
+        world.happens(ANN, (f"kind{number}", "x"))
+    [person] = world.store.people_by_id([world.profile(ANN)]).values()
+    assert len(person.members) == 5
+    assert {each.data["reason"] for each in world.facts("identity.set_aside.v1")} == {"limit_of_identifiers"}
+
+
+def test_a_device_stays_shared_with_somebody_who_was_forgotten(world):
+    """Of whom no event can be decided again."""
+    world.happens(ANN, TABLET)
+    world.happens(BO, TABLET)
+    request = world.fences(world.profile(BO))
+    world.tells(SUBJECTS_ERASED, request)
+    world.forgets()
+    world.happens(ANN, OLD)
+    world.regrouping.split_identifier(world.profile(ANN), world.subject(OLD))
+    [person] = world.store.people_by_id([world.profile(ANN)]).values()
+    assert set(person.shared) == {world.subject(TABLET)}
+    world.verify()
+
+
+def test_what_was_decided_late_is_decided_again_by_the_rules_that_decided_it(world):
+    """Not by those that were in force when it was received."""
+    world.happens(ANN, OLD)
+    world.sent(ANN, NEW)
+    world.time += 5
+    world.rules(ONE_EMAIL)
+    world.settle()
+    phone = ("phone", "+46701234567")
+    world.happens(ANN, phone)
+    world.regrouping.split_identifier(world.profile(ANN), world.subject(phone))
+    assert not world.together(ANN, NEW)
+    world.verify()
+
+
+def test_a_trial_makes_nothing_to_stand_for_an_identifier(world):
+    """Also where other rules compare it in another form."""
+    world.happens(("user", "Ann"), OLD)
+    tokens = world.client.get_database(world.keyring_name)["tokens"]
+    before = tokens.count_documents({})
+    told = Trial(world.tools(), lambda *_: None).run({"kinds": {"email": {"clean": ["upper"]}}})
+    assert told["people"]["after"] and tokens.count_documents({}) == before
+
+
+def test_rules_are_applied_to_single_events_too(world):
+    """Where everybody stays who they are, and an event is another's."""
+    world.happens(BO, ("phone", "+46701234567"))
+    world.happens(ANN, OLD)
+    world.happens(TABLET, ("user", "cia"))
+    event = world.happens(TABLET, OLD, ("phone", "+46701234567"))
+    Trial(world.tools(), lambda *_: None).apply({"kinds": {"phone": {"priority": 5}}})
+    [given] = [each for each in world.store.all_given() if each.event == event]
+    assert given.to == world.subject(("phone", "+46701234567"))
+    world.verify()
+
+
+def test_rules_that_some_are_too_many_for_are_applied_to_the_others(world, monkeypatch):
+    """And who they are not applied to is told."""
+    glued(world)
+    for _ in range(9):
+        world.happens(ANN)
+    world.happens(BO, ("email", "bo@x.se"))
+    world.happens(BO, ("email", "b.o@x.se"))
+    monkeypatch.setattr("services.identity.regrouping.MOST_EVENTS", 8)
+    told = Trial(world.tools(), lambda *_: None).apply(ONE_EMAIL)
+    assert told["regrouped"] == 1 and len(told["skipped"]) == 1
+    assert not world.together(("email", "bo@x.se"), ("email", "b.o@x.se")) and world.together(OLD, NEW)
+
+
+def test_people_of_the_version_before_are_read(world):
+    """Without the fields that there are since."""
+    world.happens(ANN, TABLET)
+    world.store.people.update_many({}, {"$unset": {"shared": "", "apart": "", "regrouped": ""}})
+    assert world.store.shared([world.profile(ANN)]) == set()
+    world.happens(BO, TABLET)
+    assert world.store.shared([world.profile(ANN)]) == {world.subject(TABLET)}

@@ -130,7 +130,7 @@ def test_a_shared_device_is_forgotten_with_one_who_used_it(world):
 KINDS = [ANN, BO, TABLET, PHONE, ANNS, GUESTS, NEW, ("phone", "+46701234567"), ("loyalty", "L-7")]
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(12))
 def test_profiles_are_what_identity_says_after_any_history(world, seed):
     """Events, late ones too, of all parties; splits of identifiers and merges, rules for what was decided, erasures;
     each service catches up at any time. Live is what a rebuild gives, each event is one person's at most, and consents
@@ -139,7 +139,7 @@ def test_profiles_are_what_identity_says_after_any_history(world, seed):
     history = History(world, chance)
     for _ in range(30):
         history.goes_on()
-        if chance.random() < 0.2:
+        if chance.random() < 0.15:
             history.holds()
     history.holds()
 

@@ -229,7 +229,7 @@ def test_erasing_reaches_whatever_was_merged_into_the_person(order, erased, rand
     people = People()
     for what, n in story:
         if what == "merge":
-            people.merged(str(n), str(n // 2))
+            people.merged(str(n), str(n // 2), n)
         else:
             people.erased(str(n))
     for n in range(8):

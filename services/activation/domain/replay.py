@@ -2,13 +2,16 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from contracts.activation import SCHEDULED
 from contracts.profile import MERGED
+from contracts.streams import IDENTITY
 from services.activation.domain.delivery import Delivery, Fact, begin, evolve
+
+IDENTITY_PLACE: Final = f"{IDENTITY}:0"
 
 
 class Recorded(Protocol):
@@ -62,21 +65,28 @@ def merges_of(event: Recorded) -> list[tuple[str, str]]:
     return [(str(old), str(into)) for old, into in pairs]
 
 
+def decided_at(event: Recorded) -> int:
+    """Where identity's decision stands that an event of the profile service's tells of: those lie in several
+    partitions, and may be read in another order."""
+    return int(event.causes.get(IDENTITY_PLACE, 0))
+
+
 class People:
     """Who was merged into whom and who is erased, from events in any order."""
 
     def __init__(self) -> None:
-        self._into: dict[str, str] = {}
+        self._into: dict[str, tuple[int, str]] = {}
+        """Profile -> (as of which decision, the one that it is a part of, or itself)."""
         self._erased: set[str] = set()
 
-    def merged(self, old: str, into: str) -> None:
-        """`old` is a part of `into` from now on."""
-        self._into[old] = into
+    def merged(self, old: str, into: str, at: int) -> None:
+        """`old` is a part of `into` by a decision."""
+        self._into[old] = max(self._into.get(old, (-1, old)), (at, into))
 
-    def parted(self, profiles: Iterable[str]) -> None:
-        """These are people of their own from now on."""
+    def parted(self, profiles: Iterable[str], at: int) -> None:
+        """These are people of their own by a decision."""
         for profile in profiles:
-            self._into.pop(profile, None)
+            self.merged(profile, profile, at)
 
     def erased(self, profile: str) -> None:
         """Nothing of the profile may be kept."""
@@ -89,5 +99,5 @@ class People:
             if profile in self._erased:
                 return True
             passed.add(profile)
-            profile = self._into.get(profile, profile)
+            _, profile = self._into.get(profile, (0, profile))
         return False

@@ -18,6 +18,8 @@ ANONYMOUS: Final = "anonymous"
 EMAIL: Final = "email"
 PHONE: Final = "phone"
 LONGEST_VALUE: Final = 512
+MOST_EXTERNAL: Final = 50
+"""External ids of a message that are looked at."""
 
 JUNK: Final = frozenset({*NOBODY, *NOBODYS_EMAILS})
 """Values that are nobody's. Compared in lower case."""
@@ -41,8 +43,11 @@ def identifiers_of(
     if (phone := traits.get("phone")) is not None:
         _add(found, aside, PHONE, phone, partial(normalized_phone, region=region))
     externals = context.get("externalIds") or ()
-    for external in externals if isinstance(externals, (list, tuple)) else (externals,):
+    listed = externals if isinstance(externals, (list, tuple)) else (externals,)
+    for external in listed[:MOST_EXTERNAL]:
         _add_external(found, aside, external, region)
+    if len(listed) > MOST_EXTERNAL:
+        aside.append(["external", "too_many"])
     return found, aside
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED
+from contracts.identity import ATTACHED, CREATED, GIVEN, MERGED, SHARED
 from services.identity.domain.decide import Claim, decide
 from services.identity.domain.graph import Fact, Graph, Person
 from services.identity.domain.rules import Rules
@@ -73,9 +73,10 @@ class Again(NamedTuple):
     """What stands in place of all that was decided about them: type, time, and a fact's data."""
 
 
-def decided_again(graph: Graph, people: Collection[str], heard: Iterable[Heard]) -> Again:
+def decided_again(graph: Graph, people: Collection[str], heard: Iterable[Heard], erased: Collection[str] = ()) -> Again:
     """Dissolves these people and decides by the claims again. The graph is as if it had happened already; what comes
-    out as it was is left out."""
+    out as it was is left out. `erased`: subjects of people who were known on devices of these, and of whom nothing can
+    be heard any more: what happened there since is not theirs for that."""
     had = {each: graph.people[each] for each in people if each in graph.people}
     parts = {part: each for each, person in had.items() for part in (each, *person.merged)}
     graph.dissolve(people)
@@ -83,6 +84,7 @@ def decided_again(graph: Graph, people: Collection[str], heard: Iterable[Heard])
     for each in in_order(heard):
         for fact in each.decided(graph):
             facts.append({"type": fact.type, "time": each.claim.received, **fact.data})
+    facts += _shared_with_erased(graph, had.values(), erased)
     same = {each for each, person in had.items() if _are_same(graph.people.get(each), person)}
     untouched = {part for part, each in parts.items() if each in same}
     # What was done on a device of theirs and is somebody else's goes with them when they are dissolved.
@@ -95,6 +97,17 @@ def decided_again(graph: Graph, people: Collection[str], heard: Iterable[Heard])
             if each["profile"] not in untouched or (each["type"] == GIVEN and each["subject"] in theirs)
         ],
     )
+
+
+def _shared_with_erased(graph: Graph, had: Iterable[Person], erased: Collection[str]) -> list[dict[str, Any]]:
+    facts = []
+    for subject, shared in ((subject, each) for person in had for subject, each in person.shared.items()):
+        owner = graph.person_of(subject)
+        if shared.other in erased and owner is not None and not owner.shares(subject, shared.since):
+            data = {"profile": owner.id, "subject": subject, "kind": owner.members[subject].kind, **shared._asdict()}
+            graph.evolve(SHARED, data, shared.since)
+            facts.append({"type": SHARED, "time": shared.since, **data})
+    return facts
 
 
 def _are_same(one: Person | None, other: Person) -> bool:

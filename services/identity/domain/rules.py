@@ -4,6 +4,7 @@
                "anonymous": {"priority": 50, "device": true, "limit": 100, "window": {"limit": 5, "days": 30}},
                "loyalty": {"priority": 3, "limit": 2, "clean": ["trim", "upper"], "patterns": ["TEST*"]}},
      "others": {"priority": 40, "limit": 5},
+     "most": 3000,
      "second_party_merges": false}
 
 `unique`: two people with differing values are never one. `device`: it is somebody's only until somebody else is known
@@ -32,6 +33,8 @@ MOST_PATTERNS: Final = 100
 MOST_BLOCKED: Final = 10_000
 MOST_KINDS: Final = 500
 LONGEST_VALUE: Final = 512
+MOST_IDENTIFIERS: Final = 10_000
+"""Of one person: they stand in one document, and are gone through at each of their events that says something new."""
 
 
 NOBODYS: Final = {"zeros": re.compile(r"[0\-\s]*\Z"), "one_digit": re.compile(r"\D*(\d)(?:\D|\1)*\Z")}
@@ -104,6 +107,8 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kinds: dict[str, Rule]
     others: Rule
+    most: int = 3_000
+    """Identifiers of all kinds that one person may have."""
     second_party_merges: bool = False
     """Whether a partner's identifiers may show that two people are one; a supplier's never may."""
     version: int = 0
@@ -167,6 +172,8 @@ def rules_of(version: int, document: object) -> Rules:
         made = msgspec.convert(whole, Rules)
     except msgspec.ValidationError as error:
         raise SamlaError(f"identity rules: {error}") from error
+    if not 2 <= made.most <= MOST_IDENTIFIERS:
+        raise SamlaError(f"most, the identifiers that one person may have, is 2 to {MOST_IDENTIFIERS}")
     for name, rule in (*made.kinds.items(), ("others", made.others)):
         _check(name, rule)
     return made

@@ -1,5 +1,7 @@
 """Which changes make deliveries, for whom, and under which id."""
 
+from itertools import permutations
+
 import pytest
 
 from services.activation.domain.plan import (
@@ -11,6 +13,7 @@ from services.activation.domain.plan import (
     planned,
     scheduled,
 )
+from services.activation.domain.replay import People
 from shared.errors import Poison
 from tests.unit.activation.support import pending
 
@@ -101,3 +104,20 @@ def test_the_gate_is_asked_with_the_causes():
         "causes": {"segmentation:1": 7, "tracking:3": 120},
         "segment_sensitive": True,
     }
+
+
+def test_who_is_a_part_of_whom_follows_identitys_order_whatever_is_read_first():
+    """Somebody who was split off is not erased with whom they were a part of."""
+    steps = [
+        lambda people: people.merged("bo", "ann", 5),
+        lambda people: people.parted(["ann", "bo"], 7),
+        lambda people: people.merged("cia", "bo", 6),
+    ]
+    for order in permutations(steps):
+        people = People()
+        for step in order:
+            step(people)
+        people.erased("ann")
+        assert [people.is_erased(each) for each in ("ann", "bo", "cia")] == [True, False, False]
+        people.erased("bo")
+        assert people.is_erased("cia")
