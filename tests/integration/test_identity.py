@@ -302,7 +302,7 @@ def test_a_split_holds_under_other_rules(world):
     world.verify()
 
 
-# What a review found
+# Bounds, and what was before
 
 
 def test_nobody_has_more_identifiers_than_the_rules_allow(world):
