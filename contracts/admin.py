@@ -449,6 +449,7 @@ class IdentityRulesWhole(Schema):
 
     kinds = fields.Dict(required=True)
     others = fields.Dict(required=True)
+    most = fields.Integer(required=True, metadata={"description": "identifiers of all kinds that one person may have"})
     second_party_merges = fields.Boolean(required=True)
     version = fields.Integer(required=True)
 
