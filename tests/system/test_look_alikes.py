@@ -117,6 +117,6 @@ def test_a_threshold_merges_by_itself_and_only_where_all_sources_have_one(world,
     world.samla("identity", "candidates")
     world.quiet()
     assert crm.profile(first) == crm.profile(second) == profile
-    log = world.samla("log", "read", "identity", "--limit", "10000", "--json")
+    log = world.samla("log", "read", "identity", "--limit", "1000", "--json")
     merged = next(each["data"] for each in log if each["data"].get("reason") == "threshold")
     assert merged["into"] == profile and merged["probability"] >= 0.99
