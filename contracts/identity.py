@@ -19,6 +19,8 @@ GIVEN: Final = "identity.given.v1"
 REFUSED: Final = "identity.refused.v1"
 SPLIT: Final = "identity.split.v1"
 REGROUPED: Final = "identity.regrouped.v1"
+REGROUPINGS: Final = (SPLIT, REGROUPED)
+"""Those that stand in place of what was decided before, with facts of their own."""
 RULES_CHANGED: Final = "identity.rules_changed.v1"
 ERASED: Final = "identity.erased.v1"
 

@@ -1,5 +1,6 @@
 """What the profile service says: the events of the stream `profile` (what changed, no values), and its RPCs."""
 
+from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 from marshmallow import Schema, fields
@@ -50,6 +51,14 @@ class Split(Schema):
         required=True,
         metadata={"description": "[profile, the one that it is a part of from now on]"},
     )
+
+
+def merges_of(kind: str, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(profile, the one that it is a part of from now on), by an event's type and data; none where it tells of none."""
+    if kind == MERGED:
+        return [(str(data["from"]), str(data["into"]))]
+    pairs = (data.get("merged") or ()) if kind == SPLIT else ()
+    return [(str(old), str(into)) for old, into in pairs]
 
 
 EVENTS: Final[dict[str, type[Schema]]] = {CHANGED: Changed, MERGED: Merged, SPLIT: Split}

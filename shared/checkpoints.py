@@ -80,11 +80,11 @@ class Checkpoints(Protocol):
         """Takes an event off the list; whether it was there."""
 
 
-def handled_by(subscription: str, checkpoints: Checkpoints) -> dict[str, int]:
-    """`stream:partition` -> how far the subscription has come."""
+def handled_by(subscription: str, checkpoints: Checkpoints, session: Any = None) -> dict[str, int]:
+    """`stream:partition` -> how far the subscription has come; as of a session, if one is given."""
     return {
         f"{place.stream}:{place.partition}": position
-        for place, position in checkpoints.all().items()
+        for place, position in checkpoints.all(session).items()
         if place.subscription == subscription
     }
 

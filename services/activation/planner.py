@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
-from contracts.profile import MERGED, SPLIT
+from contracts.profile import MERGED, SPLIT, merges_of
 from contracts.streams import ACTIVATION
 from services.activation.courier import Courier
 from services.activation.domain.delivery import Delivery, begin
 from services.activation.domain.plan import change_of, planned, scheduled
-from services.activation.domain.replay import decided_at, merges_of
+from services.activation.domain.replay import decided_at
 from services.activation.house import House
 from services.activation.ledger import scheduling
 from services.activation.store import ActivationStore
@@ -87,7 +87,7 @@ class Planner:
             for event in events:
                 if event.type == SPLIT:
                     self._store.part(event.texts("profiles"), decided_at(event), within)
-                self._store.merge(merges_of(event), decided_at(event), within)
+                self._store.merge(merges_of(event.type, event.data), decided_at(event), within)
             return []
 
         return finish if events else None

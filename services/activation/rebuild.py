@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from contracts.privacy import SUBJECTS_ERASED
-from contracts.profile import MERGED, SPLIT
+from contracts.profile import SPLIT, merges_of
 from contracts.streams import ACTIVATION, PRIVACY, PROFILE, SEGMENTATION
 from services.activation.domain.delivery import Delivery
-from services.activation.domain.replay import People, decided_at, digest_of, digest_of_all, fold, merges_of
+from services.activation.domain.replay import People, decided_at, digest_of, digest_of_all, fold
 from services.activation.store import ActivationStore
 from shared.checkpoints import MongoCheckpoints
 from shared.config import Settings
@@ -128,7 +128,7 @@ def _erased(log: EventLog, upto: Checkpoints) -> People:
     people = People()
     for event in events_of(log, PROFILE, upto):
         people.parted(event.texts("profiles") if event.type == SPLIT else (), decided_at(event))
-        for old, into in merges_of(event) if event.type in (MERGED, SPLIT) else ():
+        for old, into in merges_of(event.type, event.data):
             people.merged(old, into, decided_at(event))
     for event in events_of(log, PRIVACY, upto):
         if event.type == SUBJECTS_ERASED:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from contracts.identity import REGROUPED, SPLIT
+from contracts.identity import REGROUPINGS
 from contracts.streams import IDENTITY
 from services.identity.domain.graph import Person
 from services.identity.resolver import SERVICE
@@ -11,7 +11,6 @@ from services.identity.store import IdentityStore
 from shared.eventlog import Event, EventLog, derive_id
 
 PAGE: Final = 500
-REGROUPINGS: Final = (SPLIT, REGROUPED)
 
 
 def said_by(candidate: str, number: int = 0) -> str:

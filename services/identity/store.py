@@ -157,14 +157,11 @@ class IdentityStore:
         """Events that are somebody's although their own identifier is not: those of these subjects, and those that
         were given to them."""
         either = {"$in": list(subjects)}
-        if not subjects:
-            return []
-        found = self._given.find({"$or": [{"subject": either}, {"to": either}]}).sort("_id", ASCENDING)
-        return [GivenEvent(doc["_id"], doc["subject"], doc["to"]) for doc in found]
+        return list(self.all_given({"$or": [{"subject": either}, {"to": either}]})) if subjects else []
 
-    def all_given(self) -> Iterator[GivenEvent]:
-        """Every event that is somebody's although its own identifier is not."""
-        for doc in self._given.find({}, batch_size=PAGE):
+    def all_given(self, where: Mapping[str, Any] | None = None) -> Iterator[GivenEvent]:
+        """Every event that is somebody's although its own identifier is not; of those that a query chooses."""
+        for doc in self._given.find(where or {}, batch_size=PAGE).sort("_id", ASCENDING):
             yield GivenEvent(doc["_id"], doc["subject"], doc["to"])
 
     def shared_since(self) -> dict[str, int]:
@@ -185,8 +182,7 @@ class IdentityStore:
             for subject, shared in each.shared.items()
         ]
         either = [{"to": {"$in": to}}, {"subject": {"$in": own}}, *before]
-        found = self._given.find({"$or": either}).sort("_id", ASCENDING)
-        return [GivenEvent(doc["_id"], doc["subject"], doc["to"]) for doc in found]
+        return list(self.all_given({"$or": either}))
 
     def verdicts(self, subjects: Collection[str]) -> dict[str, Verdict]:
         """Candidate -> what was said of them, of those who look alike and are known by one of these subjects."""

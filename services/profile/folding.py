@@ -172,7 +172,7 @@ class Folding:
                     if {event.text("profile"), event.text("into")}.isdisjoint(gone):
                         made.append(_merged(event))
                     told.pop(event.text("profile"), None)
-                elif event.type in REGROUPINGS:
+                elif event.type in identity.REGROUPINGS:
                     made += _split(event, gone)
                 for whose in changed_by(event):
                     told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
@@ -212,11 +212,7 @@ class Folding:
         """Adds those that were handled already; the others will find to whom they are given."""
         if not added:
             return
-        handled = {
-            f"{place.stream}:{place.partition}": position
-            for place, position in self._checkpoints.all(within.session).items()
-            if place.subscription == STATES
-        }
+        handled = handled_by(STATES, self._checkpoints, within.session)
         parked = self._parked()
         deltas: dict[str, States] = {}
         for each in added:
@@ -293,17 +289,15 @@ FOLLOWED: Final = (
     identity.SHARED,
     identity.UNSHARED,
     identity.GIVEN,
-    identity.SPLIT,
-    identity.REGROUPED,
+    *identity.REGROUPINGS,
 )
-REGROUPINGS: Final = (identity.SPLIT, identity.REGROUPED)
 _NAMING: Final = {identity.MERGED: ("profile", "into"), identity.GIVEN: ("profile", "subject", "to")}
 """By whom a fact is about; the others name a profile and a subject."""
 
 
 def facts_of(event: Event) -> list[Mapping[str, Any]]:
     """What a decision says, each with its type; a regrouping's own facts in their order."""
-    if event.type in REGROUPINGS:
+    if event.type in identity.REGROUPINGS:
         facts: Any = event.data.get("facts") or []
         return list(facts)
     return [{**event.data, "type": event.type, "event": event.data.get("event", "")}]
@@ -331,7 +325,7 @@ def _named(fact: Mapping[str, Any]) -> set[str]:
 
 def changed_by(event: Event) -> set[str]:
     """The profiles of which something else is known than before."""
-    if event.type in REGROUPINGS:
+    if event.type in identity.REGROUPINGS:
         return {*event.texts("dissolved"), *(str(each["profile"]) for each in facts_of(event))} - _parts(event).keys()
     return {event.text("into" if event.type == identity.MERGED else "profile")}
 
@@ -377,7 +371,7 @@ class Whose:
         facts = {event.id: [each for each in facts_of(event) if is_about_living(each, gone)] for event in events}
         self._look({str(fact["subject"]) for of in facts.values() for fact in of if fact["type"] in _MARKING})
         for event in events:
-            if event.type in REGROUPINGS:
+            if event.type in identity.REGROUPINGS:
                 self._dissolve(event.texts("dissolved"))
             for fact in facts[event.id]:
                 self._say(fact)
@@ -466,9 +460,9 @@ def regroup(
     owners: dict[str, str | None] = {}
     for event in events:
         facts = [fact for fact in facts_of(event) if is_about_living(fact, gone)]
-        if event.type not in FOLLOWED or (not facts and event.type not in REGROUPINGS):
+        if event.type not in FOLLOWED or (not facts and event.type not in identity.REGROUPINGS):
             continue
-        if event.type in REGROUPINGS:
+        if event.type in identity.REGROUPINGS:
             store.give(owners, within)
             owners = dict.fromkeys(_dissolved(store, event, within) - set(gone))
         for fact in facts:
@@ -489,10 +483,10 @@ def regroup(
 def _dissolved(store: ProfileStore, event: Event, within: Transaction | None) -> set[str]:
     """The subjects of people who are taken apart: nothing is shared any more, given or merged."""
     profiles = event.texts("dissolved")
-    members = store.subjects_of({*profiles, *store.parts_of(profiles, within)}, within)
+    members = set(store.owned_by(profiles, within))
     store.unmerge(profiles, within)
     store.unassign(members, within)
-    marked = store.marked(members, within)
+    marked = store.since(members, within).keys()
     store.mark(dict.fromkeys(marked), marked, within)
     return members
 

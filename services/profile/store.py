@@ -178,10 +178,11 @@ class ProfileStore:
         of_these |= {} if events is None else {"_id": {"$in": list(events)}}
         return Placing(marks, {doc["_id"]: doc["to"] for doc in self.given.find(of_these)})
 
-    def since(self, subjects: Collection[str]) -> dict[str, int | None]:
+    def since(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, int | None]:
         """Subject -> from when on (ms) its events are nobody's (None: they are its own), of those that are marked."""
         marked = {"_id": {"$in": list(subjects)}, "turn": {"$exists": True}}
-        found: Any = self.states.find(marked, {"since": 1}) if subjects else []
+        session = within.session if within else None
+        found: Any = self.states.find(marked, {"since": 1}, session=session) if subjects else []
         return {doc["_id"]: _since(doc) for doc in found}
 
     def given_of(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -189,10 +190,11 @@ class ProfileStore:
         found: Any = self.given.find({"subject": {"$in": list(subjects)}}) if subjects else []
         return {doc["_id"]: (doc["subject"], doc["to"]) for doc in found}
 
-    def owned_by(self, profiles: Collection[str]) -> dict[str, str]:
-        """Subject -> profile, of those that are one of these profiles'."""
+    def owned_by(self, profiles: Collection[str], within: Transaction | None = None) -> dict[str, str]:
+        """Subject -> profile, of those that are one of these profiles'; without what was only given to them."""
         chosen = {"profile": {"$in": list(profiles)}, "of": {"$exists": False}}
-        found: Any = self.states.find(chosen, {"profile": 1}) if profiles else []
+        session = within.session if within else None
+        found: Any = self.states.find(chosen, {"profile": 1}, session=session) if profiles else []
         return {doc["_id"]: doc["profile"] for doc in found}
 
     def given_around(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -210,12 +212,6 @@ class ProfileStore:
         ]
         if steps:
             self.states.bulk_write(steps, ordered=True, session=within.session if within else None)
-
-    def marked(self, subjects: Collection[str], within: Transaction | None = None) -> set[str]:
-        """Those of the subjects that are marked."""
-        session = within.session if within else None
-        chosen = {"_id": {"$in": list(subjects)}, "turn": {"$exists": True}}
-        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=session)} if subjects else set()
 
     def see(self, subjects: Collection[str], within: Transaction) -> None:
         """Events of these marked subjects were handled: what is said of them at the same time is in conflict."""
@@ -256,18 +252,6 @@ class ProfileStore:
         received: Any = self.states.find({"to": {"$in": list(owners)}}, {"to": 1}, session=session) if owners else []
         steps = [UpdateOne({"_id": doc["_id"]}, {"$set": {"profile": owners[doc["to"]]}}) for doc in received]
         self._write(steps, within)
-
-    def subjects_of(self, profiles: Collection[str], within: Transaction | None = None) -> set[str]:
-        """Whose profile is one of these; without what was only given to them."""
-        chosen = {"profile": {"$in": list(profiles)}, "of": {"$exists": False}}
-        session = within.session if within else None
-        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=session)} if profiles else set()
-
-    def parts_of(self, profiles: Collection[str], within: Transaction | None = None) -> set[str]:
-        """Profiles that are a part of one of these."""
-        session = within.session if within else None
-        chosen = {"into": {"$in": list(profiles)}}
-        return {doc["_id"] for doc in self.merges.find(chosen, {"_id": 1}, session=session)} if profiles else set()
 
     def unmerge(self, profiles: Collection[str], within: Transaction | None = None) -> None:
         """These, and what was a part of them, are a part of nobody."""

@@ -11,8 +11,7 @@ import msgspec
 
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
 from contracts.profile import CHANGED as PROFILE_CHANGED
-from contracts.profile import MERGED as PROFILE_MERGED
-from contracts.profile import SPLIT as PROFILE_SPLIT
+from contracts.profile import merges_of
 from contracts.segmentation import ENTERED, LEFT
 from contracts.streams import SEGMENTATION
 from services.segmentation.domain.definition import Answer, Facts, depends_on, evaluate
@@ -68,7 +67,7 @@ class Evaluating:
     def follow(self, events: Sequence[Event], ask: AskFacts) -> Finish | None:
         """Evaluates the profiles that have changed, for the segments that depend on what has."""
         changed = self._changed(events)
-        merges = [(event, old, into) for event in events for old, into in merges_of(event)]
+        merges = [(event, old, into) for event in events for old, into in merges_of(event.type, event.data)]
         segments = self._store.all()
         depends = {each.id: depends_on(each.definition) for each in segments}
         asked = {profile: concerned(segments, depends, names) for profile, (names, _) in changed.items()}
@@ -245,14 +244,6 @@ def _judge(
     return [
         _event(ENTERED if change.entered else LEFT, by_id[change.segment], profile, cause, now) for change in changes
     ]
-
-
-def merges_of(event: Event) -> list[tuple[str, str]]:
-    """(profile, the one that it is a part of from now on), by an event of the profile service's."""
-    if event.type == PROFILE_MERGED:
-        return [(event.text("from"), event.text("into"))]
-    pairs: Any = event.data.get("merged") if event.type == PROFILE_SPLIT else None
-    return [(str(old), str(into)) for old, into in pairs or ()]
 
 
 def _leave(

@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from contracts.activation import SCHEDULED
-from contracts.profile import MERGED
 from contracts.streams import IDENTITY
 from services.activation.domain.delivery import Delivery, Fact, begin, evolve
 
@@ -55,14 +54,6 @@ def digest_of_all(digests: Mapping[str, bytes]) -> str:
     for identity in sorted(digests):
         summed.update(identity.encode() + digests[identity])
     return summed.hexdigest()
-
-
-def merges_of(event: Recorded) -> list[tuple[str, str]]:
-    """(profile, the one that it is a part of from now on), by an event of the profile service's."""
-    if event.type == MERGED:
-        return [(str(event.data["from"]), str(event.data["into"]))]
-    pairs: Any = event.data.get("merged") or []
-    return [(str(old), str(into)) for old, into in pairs]
 
 
 def decided_at(event: Recorded) -> int:

@@ -48,6 +48,19 @@ class Told:
             self.all.set()
 
 
+def outcomes_of(appender, requests):
+    """What becomes of so many requests that wait when the writer starts."""
+    told = Told(requests)
+    appender.go.set()
+    writer = Writer(appender, told)
+    for number in range(requests):
+        writer.submit(work(f"w{number}"))
+    writer.start()
+    assert told.all.wait(SECONDS)
+    writer.stop(SECONDS)
+    return told.outcomes
+
+
 def test_what_arrives_during_an_append_goes_into_one():
     """The busier it is, the larger the groups are."""
     appender, told = Appender(), Told(11)
@@ -87,28 +100,16 @@ def test_a_group_is_bounded_in_bytes():
 
 @pytest.mark.parametrize("error", [ValueError(), DocumentTooLarge("x")])
 def test_one_request_that_cannot_be_written_does_not_sink_the_others(error):
-    appender, told = Appender({"w3": error}), Told(9)
-    appender.go.set()
-    writer = Writer(appender, told)
-    for number in range(9):
-        writer.submit(work(f"w{number}"))
-    writer.start()
-    assert told.all.wait(SECONDS)
-    assert {name for name, outcome in told.outcomes.items() if outcome is Outcome.FAILED} == {"w3"}
-    writer.stop(SECONDS)
+    appender = Appender({"w3": error})
+    outcomes = outcomes_of(appender, 9)
+    assert {name for name, outcome in outcomes.items() if outcome is Outcome.FAILED} == {"w3"}
 
 
 def test_a_server_that_is_away_is_not_blamed_on_a_request():
     """All of the group may be sent again."""
-    appender, told = Appender({"w0": Unavailable("away")}), Told(2)
-    appender.go.set()
-    writer = Writer(appender, told)
-    for number in range(2):
-        writer.submit(work(f"w{number}"))
-    writer.start()
-    assert told.all.wait(SECONDS)
-    assert set(told.outcomes.values()) == {Outcome.UNAVAILABLE}
-    writer.stop(SECONDS)
+    appender = Appender({"w0": Unavailable("away")})
+    outcomes = outcomes_of(appender, 2)
+    assert set(outcomes.values()) == {Outcome.UNAVAILABLE}
 
 
 def unavailable(cause):
@@ -134,16 +135,10 @@ def bulk(code):
 @pytest.mark.parametrize("as_is", [True, False], ids=["alone", "in-a-transaction"])
 def test_what_mongodb_refuses_to_keep_sinks_no_others(error, as_is):
     """It would be refused again and again."""
-    appender, told = Appender({"w3": error if as_is else unavailable(error)}), Told(9)
-    appender.go.set()
-    writer = Writer(appender, told)
-    for number in range(9):
-        writer.submit(work(f"w{number}"))
-    writer.start()
-    assert told.all.wait(SECONDS)
-    assert {name for name, outcome in told.outcomes.items() if outcome is Outcome.FAILED} == {"w3"}
-    assert Outcome.UNAVAILABLE not in told.outcomes.values()
-    writer.stop(SECONDS)
+    appender = Appender({"w3": error if as_is else unavailable(error)})
+    outcomes = outcomes_of(appender, 9)
+    assert {name for name, outcome in outcomes.items() if outcome is Outcome.FAILED} == {"w3"}
+    assert Outcome.UNAVAILABLE not in outcomes.values()
 
 
 @pytest.mark.parametrize(
@@ -161,15 +156,9 @@ def test_what_mongodb_refuses_to_keep_sinks_no_others(error, as_is):
 @pytest.mark.parametrize("as_is", [True, False], ids=["alone", "in-a-transaction"])
 def test_what_is_the_servers_is_told_to_come_again(error, as_is):
     """Without a trial of each."""
-    appender, told = Appender({"w0": error if as_is else unavailable(error)}), Told(2)
-    appender.go.set()
-    writer = Writer(appender, told)
-    for number in range(2):
-        writer.submit(work(f"w{number}"))
-    writer.start()
-    assert told.all.wait(SECONDS)
-    assert set(told.outcomes.values()) == {Outcome.UNAVAILABLE} and len(appender.groups) == 1
-    writer.stop(SECONDS)
+    appender = Appender({"w0": error if as_is else unavailable(error)})
+    outcomes = outcomes_of(appender, 2)
+    assert set(outcomes.values()) == {Outcome.UNAVAILABLE} and len(appender.groups) == 1
 
 
 def test_stopping_writes_what_waits():
