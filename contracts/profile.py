@@ -27,7 +27,7 @@ class Names(Schema):
     names = fields.List(
         fields.String(),
         required=True,
-        metadata={"description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, sensitive, or *"},
+        metadata={"description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, computed.KEY, sensitive, or *"},
     )
 
 
@@ -65,12 +65,13 @@ EVENTS: Final[dict[str, type[Schema]]] = {CHANGED: Changed, MERGED: Merged, SPLI
 """Event type -> schema of its data."""
 
 Facts = dict[str, Any]
-"""A state as JSON: {"ids", "traits", "events", "opinions"}, see services/profile/README.md:
+"""What is known, as JSON:
 
-ids       {kind: {value: [first seen ms, last seen ms, event, source]}}
-traits    {name: {party: [ms, event, value, source]}}
+ids       {kind: {value: [first seen ms, last seen ms, event, origin]}}
+traits    {name: [ms, event, value, source, party, agreement?]}        the value that is believed
 events    {name: [count, first ms, last ms, {minute: count}, {currency: {minute: minor units}}]}
-opinions  {key: {party: [ms, event, {...}, source]}}
+opinions  {key: [ms, event, {...}, source, party, agreement?]}
+computed  {key: [value, ms when it may change by itself or None]}
 """
 
 
@@ -88,6 +89,9 @@ RPCS: Final[dict[str, str]] = {
     "show": "(profile, as_of?, sensitive?) -> the profile's four parts, each value with its provenance, or None",
     "timeline": "(profile, limit?) -> [{time, what, details, source, party, event}], latest first",
     "everything": "(profile) -> {profile, events, corrected}: what an export holds",
+    "add_trait": "(key, definition) -> {key, definition, created, filled, left, of}: it is filled from the log",
+    "traits": "() -> [{key, definition, created, filled, left, of}], oldest first",
+    "remove_trait": "(key) -> None",
     "stats": "() -> {profiles, subjects, merges}",
 }
 """RPC of the service `profile` -> its arguments and reply."""

@@ -1,10 +1,7 @@
-"""Reading a profile's facts (contracts/profile.py): which of several parties is believed."""
+"""Reading a profile's facts (contracts/profile.py): its minutes, and its sums of money."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-RANKS: Final = {"first": 0, "second": 1, "third": 2}
-"""What the customer has said ranks above what a partner says, and that above what was bought."""
 MINUTE_MS: Final = 60_000
 MINOR_DIGITS: Final = {
     "JPY": 0,
@@ -24,8 +21,3 @@ MINOR_DIGITS: Final = {
 def minor_digits(currency: str) -> int:
     """In how many digits behind the point sums of a currency are counted."""
     return MINOR_DIGITS.get(currency, 2)
-
-
-def best(parties: Mapping[str, list[Any]]) -> tuple[str, list[Any]]:
-    """(party, what it said): the party of the highest rank, whatever the others said later."""
-    return min(parties.items(), key=lambda item: RANKS.get(item[0], 9))

@@ -1,6 +1,7 @@
 """A subject's events as they stand corrected: each with what should have been said in place of what was."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from contracts.streams import TRACKING
@@ -23,27 +24,32 @@ def as_they_stand(
 ) -> Iterator[list[Said]]:
     """Pages of a subject's events, up to a position, each as its last correction says and where that one stands.
     Events and corrections with the ids of `without` are left out."""
-    last = _last(log, subject, upto, without)
-    for page in _pages(log, subject, upto, without):
+    last, pages = _last(log, subject, upto, without)
+    for page in pages:
         yield [(event, identity) for event, identity in page if last.get(identity) == event.position]
 
 
 def as_they_were(log: EventLog, subject: str) -> Iterator[list[Said]]:
     """Pages of what corrections stand in place of, and still is in the log."""
-    last = _last(log, subject, None, ())
-    for page in _pages(log, subject, None, ()):
+    last, pages = _last(log, subject, None, ())
+    for page in pages:
         yield [(event, identity) for event, identity in page if last.get(identity, event.position) != event.position]
 
 
-def _last(log: EventLog, subject: str, upto: int | None, without: Collection[str]) -> dict[str, int]:
-    """Event -> where its body stands."""
+def _last(
+    log: EventLog, subject: str, upto: int | None, without: Collection[str]
+) -> tuple[dict[str, int], Iterable[list[Said]]]:
+    """Event -> where its body stands; and the pages, which are read a second time where they are many."""
     last: dict[str, int] = {}
-    for page in _pages(log, subject, upto, without):
+    pages = _pages(log, subject, upto, without)
+    kept = next(pages, [])
+    more = next(pages, None)
+    for page in chain([kept], [] if more is None else chain([more], pages)):
         for event, identity in page:
             # A correction of what is left out corrects nothing.
             if event.type != CORRECTED or identity in last:
                 last[identity] = event.position
-    return last
+    return last, [kept] if more is None else _pages(log, subject, upto, without)
 
 
 def _pages(log: EventLog, subject: str, upto: int | None, without: Collection[str]) -> Iterator[list[Said]]:
@@ -52,5 +58,5 @@ def _pages(log: EventLog, subject: str, upto: int | None, without: Collection[st
         at = page[-1].position
         held = [each for each in page if each.id not in without and (upto is None or each.position <= upto)]
         yield [(each, str(each.data.get("corrects")) if each.type == CORRECTED else each.id) for each in held]
-        if upto is not None and at >= upto:
+        if len(page) < PAGE or (upto is not None and at >= upto):
             return

@@ -11,9 +11,11 @@ from contracts.profile import CHANGED, EVERYTHING, MERGED, SPLIT
 from contracts.streams import PROFILE, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile.correcting import Said, as_they_stand, said_by
+from services.profile.domain.computed import Trait
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, slot, subject_of
 from services.profile.domain.state import FOLD_VERSION, add, names_of, state_of
 from services.profile.store import CLASSES, Print, ProfileStore, States, Subject
+from services.profile.traits import Defined, TraitStore
 from shared.checkpoints import Checkpoints, Place, handled_by
 from shared.consumer import Finish, Output
 from shared.errors import CheckpointMoved, Poison
@@ -35,6 +37,8 @@ class Again(NamedTuple):
     """By slot (see domain.placing)."""
     over: dict[str, Print]
     """What stood of them before: what was folded is right only in its place."""
+    defined: int = 0
+    """Up to which version of their set the states hold the computed traits."""
 
 
 NONE: Final = Again(frozenset(), {}, {})
@@ -46,11 +50,23 @@ Told = dict[str, tuple[set[str], list[Event]]]
 class Folding:
     """What profile's subscriptions do; each method gives what runs in the transaction."""
 
-    def __init__(self, store: ProfileStore, log: EventLog, keyring: Keyring, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        store: ProfileStore,
+        log: EventLog,
+        keyring: Keyring,
+        checkpoints: Checkpoints,
+        traits: TraitStore,
+    ) -> None:
         self._store = store
         self._log = log
         self._keyring = keyring
         self._checkpoints = checkpoints
+        self._traits = traits
+
+    def _defined(self) -> Defined:
+        """The computed traits that are folded."""
+        return self._traits.known()
 
     # Events become states
 
@@ -58,9 +74,11 @@ class Folding:
         """Folds tracking events into the states of their subjects. Where that is no addition, of corrections that is,
         of a parked event that is handled again, and of states by an older fold, the subject is folded again."""
         subjects = {event.subject for event in events}
+        defined = self._defined()
         placing, older = self._store.look(subjects, [event.id for event in events])
         corrections = [event for event in events if event.type == CORRECTED]
-        deltas = deltas_of(self._keyring, [said_by(event) for event in events if event.type != CORRECTED], placing)
+        said = [said_by(event) for event in events if event.type != CORRECTED]
+        deltas = deltas_of(self._keyring, said, placing, defined.traits)
         # One that cannot be read is parked for its own sake, not the next one of its subject for this one's.
         deltas_of(self._keyring, [said_by(event) for event in corrections])
         concerned = {*map(subject_of, deltas), *placing.marks, *(event.subject for event in corrections)}
@@ -73,7 +91,7 @@ class Folding:
             gone = self._keyring.fenced({*reached, *(each.profile for each in known.values() if each.profile)}, within)
             self._check(reached, placing, known, within)
             living = {at: delta for at, delta in deltas.items() if subject_of(at) not in gone | again.subjects}
-            self._add(living, known, within)
+            self._add(living, known, defined, within)
             self._put(again, gone, within)
             self._store.see(placing.marks.keys() - gone, within)
             folded = {at for at in again.states if subject_of(at) not in gone}
@@ -81,7 +99,7 @@ class Folding:
             told: Told = {}
             for at, profile in self._store.owners({*living, *folded}, within).items():
                 names, causes = told.setdefault(profile, (set(), []))
-                names |= {EVERYTHING} if at in folded else _names(living[at])
+                names |= {EVERYTHING} if at in folded else _names(living[at], defined)
                 causes.append(reached[subject_of(at)])
             return self._changes(
                 {profile: (_telling(names), causes) for profile, (names, causes) in told.items()}, within
@@ -98,23 +116,32 @@ class Folding:
             if subject in known and known[subject].turn != turn:
                 raise CheckpointMoved("whose some events are was said while they were handled")
 
-    def _add(self, deltas: Mapping[str, States], known: Mapping[str, Subject], within: Transaction) -> None:
-        """Adds to the states of slots. Raises CheckpointMoved where an older fold has made them."""
+    def _add(
+        self, deltas: Mapping[str, States], known: Mapping[str, Subject], defined: Defined, within: Transaction
+    ) -> None:
+        """Adds to the states of slots. Raises CheckpointMoved where an older fold has made them, or one that knew of
+        more computed traits."""
         if any(known[at].version != FOLD_VERSION for at in deltas if at in known):
             raise CheckpointMoved("states were found to be older while events were handled")
+        # A slot without states begins with all of them; the others get the later ones when they are folded again.
+        holding = {at: known[at].defined if at in known and known[at].states else defined.version for at in deltas}
+        if any(version > defined.version for version in holding.values()):
+            self._traits.refresh()
+            raise CheckpointMoved("a computed trait was defined while events were handled")
         have = {at: known[at].states if at in known else {} for at in deltas}
+        added = {at: defined.of(delta, holding[at]) for at, delta in deltas.items()}
         self._store.save(
-            {at: add({cls: have[at][cls] for cls in delta if cls in have[at]}, delta) for at, delta in deltas.items()},
+            {at: add({cls: have[at][cls] for cls in delta if cls in have[at]}, delta) for at, delta in added.items()},
             within,
+            defined=holding,
         )
 
     def _put(self, again: Again, gone: Collection[str], within: Transaction) -> None:
         """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
         if self._store.prints(again.subjects, within) != again.over:
             raise CheckpointMoved("states have changed while their subjects were folded again")
-        self._store.save(
-            {at: each for at, each in again.states.items() if subject_of(at) not in gone}, within, whole=True
-        )
+        living = {at: each for at, each in again.states.items() if subject_of(at) not in gone}
+        self._store.save(living, within, whole=True, defined=again.defined)
         self._store.drop_slots(again.over.keys() - again.states.keys(), within)
 
     def _is_retry(self, events: Sequence[Event]) -> bool:
@@ -135,17 +162,34 @@ class Folding:
         handled = handled_by(STATES, self._checkpoints)
         parked = self._parked() - {event.id for event in reached.values()}
         upto = {subject: max(event.position, handled.get(event.place, 0)) for subject, event in reached.items()}
-        return Again(frozenset(reached), self._folded(upto, placing, parked), over)
+        return self._folded(upto, placing, parked, over)
 
     def _parked(self) -> set[str]:
         return {each.event for each in self._checkpoints.parked() if each.subscription == STATES}
 
-    def _folded(self, upto: Mapping[str, int], placing: Placing, parked: Collection[str]) -> dict[str, States]:
-        """Slot -> states, of subjects' events as far as a position of each."""
+    def _folded(
+        self, upto: Mapping[str, int], placing: Placing, parked: Collection[str], over: dict[str, Print]
+    ) -> Again:
+        """Of subjects' events as far as a position of each."""
+        defined = self._defined()
         states: dict[str, States] = {}
         for subject, position in upto.items():
-            states |= folded_again(self._log, self._keyring, subject, position, parked, placing)
-        return states
+            states |= folded_again(self._log, self._keyring, subject, position, parked, placing, defined.traits)
+        return Again(frozenset(upto), states, over, defined.version)
+
+    def again(self, subjects: Collection[str]) -> Again:
+        """Subjects by today's fold and all computed traits, of all that was handled of them."""
+        if not subjects:
+            return NONE
+        # In this order: what is written after the states were looked at is seen at the end.
+        over = self._store.prints(subjects)
+        return self._folded(self._handled(subjects), self._store.placing(subjects), self._parked(), over)
+
+    def put(self, again: Again, within: Transaction) -> None:
+        """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
+        gone = self._keyring.fenced(again.subjects, within)
+        self._put(again, gone, within)
+        self._store.settle([at for at in again.states if subject_of(at) not in gone], within)
 
     # Identity's decisions
 
@@ -157,7 +201,8 @@ class Folding:
         # What is told of those who are being erased is left out; if that changes, it is prepared again.
         lost = self._keyring.fenced(named_in(events))
         said = Whose(self._store, events, lost)
-        again, added = self._placed_anew(said)
+        defined = self._defined()
+        again, added = self._placed_anew(said, defined)
 
         def finish(within: Transaction) -> list[Output]:
             gone = self._keyring.fenced(named_in(events) | said.subjects, within)
@@ -176,7 +221,7 @@ class Folding:
                     made += _split(event, gone)
                 for whose in changed_by(event):
                     told.setdefault(whose, ({EVERYTHING}, []))[1].append(event)
-            self._add_given(added, gone, within)
+            self._add_given(added, defined, gone, within)
             self._store.settle(again.states, within)
             for profile in sorted({*self._store.owners(said.subjects, within).values()}):
                 told.setdefault(profile, ({EVERYTHING}, [events[-1]]))
@@ -184,7 +229,7 @@ class Folding:
 
         return finish
 
-    def _placed_anew(self, said: "Whose") -> tuple[Again, list["Given"]]:
+    def _placed_anew(self, said: "Whose", defined: Defined) -> tuple[Again, list["Given"]]:
         """Subjects folded again, since some of their events are somebody else's than they were; and events that were
         nobody's and are somebody's, which is an addition."""
         if not said.subjects:
@@ -192,7 +237,7 @@ class Folding:
         found = self._log.find(TRACKING, said.fresh)
         additions = {
             event: delta
-            for event, (time, delta) in one_by_one(self._keyring, list(found.values())).items()
+            for event, (time, delta) in one_by_one(self._keyring, list(found.values()), defined.traits).items()
             if said.is_addition(event, found[event].subject, time)
         }
         moved = said.moved | {found[event].subject for event in said.fresh & found.keys() if event not in additions}
@@ -205,10 +250,11 @@ class Folding:
             return NONE, added
         # In this order: what is written after the states were looked at is seen at the end.
         over = self._store.prints(moved)
-        states = self._folded(self._handled(moved), said.placing(moved), self._parked())
-        return Again(frozenset(moved), states, over), added
+        return self._folded(self._handled(moved), said.placing(moved), self._parked(), over), added
 
-    def _add_given(self, added: Sequence["Given"], gone: Collection[str], within: Transaction) -> None:
+    def _add_given(
+        self, added: Sequence["Given"], defined: Defined, gone: Collection[str], within: Transaction
+    ) -> None:
         """Adds those that were handled already; the others will find to whom they are given."""
         if not added:
             return
@@ -219,7 +265,7 @@ class Folding:
             event = each.event
             if event.position <= handled.get(event.place, 0) and event.id not in parked and event.subject not in gone:
                 add(deltas.setdefault(each.slot, {}), each.delta)
-        self._add(deltas, self._store.load(deltas, within), within)
+        self._add(deltas, self._store.load(deltas, within), defined, within)
         self._store.settle(deltas, within)
 
     # Erasures
@@ -255,7 +301,7 @@ class Folding:
         over = self._store.prints(subjects)
         placing = self._store.placing(subjects)
         placing = placing._replace(given={event: to for event, to in placing.given.items() if event not in lost})
-        return Again(subjects, self._folded(self._handled(subjects), placing, self._parked()), over)
+        return self._folded(self._handled(subjects), placing, self._parked(), over)
 
     def _handled(self, subjects: Collection[str]) -> dict[str, int]:
         """Subject -> how far its partition was handled."""
@@ -503,31 +549,41 @@ def _mark(store: ProfileStore, fact: Mapping[str, Any], within: Transaction | No
 
 
 def folded_again(
-    log: EventLog, keyring: Keyring, subject: str, upto: int, without: Collection[str], placing: Placing
+    log: EventLog,
+    keyring: Keyring,
+    subject: str,
+    upto: int,
+    without: Collection[str],
+    placing: Placing,
+    traits: Collection[Trait] = (),
 ) -> dict[str, States]:
     """Slot -> states, of a subject's events from the log alone, up to a position; `without` those that are parked."""
     states: dict[str, States] = {subject: {}}
     for page in as_they_stand(log, subject, upto, without):
-        for at, delta in readable(keyring, page, placing).items():
+        for at, delta in readable(keyring, page, placing, traits).items():
             add(states.setdefault(at, {}), delta)
     return states
 
 
-def readable(keyring: Keyring, said: Sequence[Said], placing: Placing) -> dict[str, States]:
+def readable(
+    keyring: Keyring, said: Sequence[Said], placing: Placing, traits: Collection[Trait] = ()
+) -> dict[str, States]:
     """`deltas_of` those events that can be read."""
     try:
-        return deltas_of(keyring, said, placing)
+        return deltas_of(keyring, said, placing, traits)
     except Poison:
         if len(said) == 1:
             return {}
     middle = len(said) // 2
-    deltas = readable(keyring, said[:middle], placing)
-    for at, delta in readable(keyring, said[middle:], placing).items():
+    deltas = readable(keyring, said[:middle], placing, traits)
+    for at, delta in readable(keyring, said[middle:], placing, traits).items():
         add(deltas.setdefault(at, {}), delta)
     return deltas
 
 
-def deltas_of(keyring: Keyring, said: Sequence[Said], placing: Placing = PLAIN) -> dict[str, States]:
+def deltas_of(
+    keyring: Keyring, said: Sequence[Said], placing: Placing = PLAIN, traits: Collection[Trait] = ()
+) -> dict[str, States]:
     """Slot -> what these events add to its states. Raises Poison where a body is not what it should be."""
     deltas: dict[str, States] = {}
     for cls in CLASSES:
@@ -535,27 +591,28 @@ def deltas_of(keyring: Keyring, said: Sequence[Said], placing: Placing = PLAIN) 
         bodies = open_events(keyring, [event for event, _, _ in holding], cls)
         for (event, original, own), body in zip(holding, bodies, strict=True):
             if body is not None:
-                state = _state(body, event, original)
+                state = _state(body, event, original, traits)
                 if (at := placing.slot_of(event.subject, original, body["time"])) is not None:
                     add(deltas.setdefault(at, {}), {own: state})
     return deltas
 
 
-def one_by_one(keyring: Keyring, events: Sequence[Event]) -> dict[str, tuple[int, States]]:
+def one_by_one(
+    keyring: Keyring, events: Sequence[Event], traits: Collection[Trait] = ()
+) -> dict[str, tuple[int, States]]:
     """Event -> (its time, what it adds), of those that can be read."""
     apart = Placing({event.subject: Marks(None, 0) for event in events}, {event.id: event.id for event in events})
-    deltas = {
-        receiver_of(at): delta for at, delta in readable(keyring, [said_by(each) for each in events], apart).items()
-    }
+    said = [said_by(each) for each in events]
+    deltas = {receiver_of(at): delta for at, delta in readable(keyring, said, apart, traits).items()}
     bodies = zip(events, open_events(keyring, events), strict=True)
     return {event.id: (int(body["time"]), deltas[event.id]) for event, body in bodies if body and event.id in deltas}
 
 
-def _state(body: Mapping[str, Any], event: Event, identity: str) -> dict[str, Any]:
+def _state(body: Mapping[str, Any], event: Event, identity: str, traits: Collection[Trait]) -> dict[str, Any]:
     try:
         if not isinstance(body["time"], int):
             raise TypeError("time")
-        return state_of(body, identity)
+        return state_of(body, identity, traits)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Poison(f"the body of event {event.id} is not what {event.type} says") from error
 
@@ -564,8 +621,9 @@ def _telling(names: set[str]) -> set[str]:
     return {EVERYTHING} if EVERYTHING in names else names
 
 
-def _names(delta: States) -> set[str]:
-    plain = {name for cls, state in delta.items() if not is_sensitive(cls) for name in names_of(state)}
+def _names(delta: States, defined: Defined) -> set[str]:
+    keys = {f"computed.{each.id}": f"computed.{each.key}" for each in defined.traits}
+    plain = {keys.get(name, name) for cls, state in delta.items() if not is_sensitive(cls) for name in names_of(state)}
     return plain | {SENSITIVE} if any(map(is_sensitive, delta)) else plain
 
 

@@ -5,10 +5,14 @@ from typing import Any
 
 from contracts.profile import Facts, Known
 from services.profile.correcting import Said, as_they_stand, as_they_were
+from services.profile.domain.believing import Believing
+from services.profile.domain.computed import Trait
 from services.profile.domain.placing import subject_of
 from services.profile.domain.state import empty, merge, merged, state_of
-from services.profile.domain.view import latest, line_of, view_of, with_ids
+from services.profile.domain.view import facts_of, latest, line_of, view_of, with_ids
 from services.profile.store import CLASSES, ProfileStore, Subject
+from services.profile.traits import TraitStore
+from shared.clock import Clock
 from shared.eventlog import Event, EventLog
 from shared.eventlog.sealed import Body, is_sensitive, open_events
 from shared.keyring import ORDINARY, SENSITIVE, Keyring
@@ -19,10 +23,17 @@ ReadEvents = Callable[[EventLog, str], Iterator[list[Said]]]
 class Reading:
     """See the module's text."""
 
-    def __init__(self, store: ProfileStore, log: EventLog, keyring: Keyring) -> None:
+    def __init__(self, store: ProfileStore, log: EventLog, keyring: Keyring, traits: TraitStore, clock: Clock) -> None:
         self._store = store
         self._log = log
         self._keyring = keyring
+        self._traits = traits
+        self._clock = clock
+        self._believing = Believing()
+
+    def _shown_traits(self) -> list[Trait]:
+        """The computed traits that all states hold."""
+        return [each for each in self._traits.known().traits if each.filled]
 
     def facts(self, profiles: Collection[str]) -> dict[str, Known | None]:
         """What is known of each; ordinary data only."""
@@ -32,7 +43,11 @@ class Reading:
         known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
-        known |= {profile: {"profile": profile, "facts": facts} for profile, facts in theirs.items()}
+        traits, now = self._shown_traits(), self._clock.now_ms()
+        known |= {
+            profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now)}
+            for profile, state in theirs.items()
+        }
         return known
 
     def _theirs(self, states: dict[str, Facts], known: Mapping[str, str]) -> dict[str, Facts]:
@@ -66,16 +81,18 @@ class Reading:
         else:
             states = [self._as_of(subjects, as_of, ORDINARY)]
             special = [self._as_of(subjects, as_of, SENSITIVE)]
-        view = view_of(at, self._theirs({at: merged(states)}, {each.id: at for each in subjects})[at])
+        theirs = self._theirs({at: merged(states)}, {each.id: at for each in subjects})[at]
+        traits, now = self._shown_traits(), self._clock.now_ms() if as_of is None else as_of
+        view = view_of(at, theirs, self._believing, traits, now)
         if sensitive:
-            view["sensitive"] = view_of(at, merged(special))
+            view["sensitive"] = view_of(at, merged(special), self._believing, traits, now, sensitive=True)
         return view
 
     def _as_of(self, subjects: Sequence[Subject], as_of: int, cls: str) -> dict[str, Any]:
         state = empty()
         for _, identity, body in self._bodies(subjects, cls):
             if isinstance(body["time"], int) and body["time"] <= as_of:
-                merge(state, state_of(body, identity))
+                merge(state, state_of(body, identity, self._traits.known().traits))
         return state
 
     def timeline(self, profile: str, limit: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from services.profile.domain.placing import subject_of
 from services.profile.domain.state import add
 from services.profile.folding import STATES, folded_again, named_in, readable, regroup
 from services.profile.store import ProfileStore, States
+from services.profile.traits import Defined, TraitStore
 from shared.eventlog import partition_of
 from shared.rebuild import Rows, Tools, Upto, run
 
@@ -27,7 +28,7 @@ class ProfileProjection:
 
     def live(self, tools: Tools, session: Any) -> Rows:
         """States and merges."""
-        return ProfileStore(tools.db, tools.keyring).rows(session)
+        return ProfileStore(tools.db, tools.keyring).rows(_filled(tools), session)
 
     def fold(self, tools: Tools, upto: Upto) -> int:
         """Whose subjects and events are first, then their states."""
@@ -37,7 +38,7 @@ class ProfileProjection:
 
     def beside(self, tools: Tools) -> Rows:
         """What was folded."""
-        return ProfileStore(tools.db, tools.keyring, beside=True).rows()
+        return ProfileStore(tools.db, tools.keyring, beside=True).rows(_filled(tools))
 
     def swap(self, tools: Tools) -> None:
         """The rebuilt states become the live ones."""
@@ -48,8 +49,14 @@ class ProfileProjection:
         ProfileStore(tools.db, tools.keyring, beside=True).drop()
 
 
+def _filled(tools: Tools) -> set[str]:
+    """The computed traits that live states hold, too."""
+    return {row["_id"] for row in TraitStore(tools.db).rows() if row["filled"]}
+
+
 def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
     count = 0
+    defined = TraitStore(tools.db).refresh()
     gathered: dict[str, States] = {}
     corrected: set[str] = set()
     for page in tools.events(TRACKING, upto, subscription=STATES):
@@ -57,30 +64,31 @@ def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
         corrected |= {event.subject for event in page if event.type == CORRECTED}
         said = [(event, event.id) for event in page if event.type != CORRECTED]
         placing = store.placing({event.subject for event in page}, [event.id for event in page])
-        for at, delta in readable(tools.keyring, said, placing).items():
+        for at, delta in readable(tools.keyring, said, placing, defined.traits).items():
             add(gathered.setdefault(at, {}), delta)
         if len(gathered) > MOST_IN_MEMORY:
-            _write(store, tools, gathered)
+            _write(store, tools, gathered, defined)
             gathered = {}
-    _write(store, tools, gathered)
-    _correct(store, tools, upto, sorted(corrected))
+    _write(store, tools, gathered, defined)
+    _correct(store, tools, upto, sorted(corrected), defined)
     return count
 
 
-def _correct(store: ProfileStore, tools: Tools, upto: Upto, subjects: list[str]) -> None:
+def _correct(store: ProfileStore, tools: Tools, upto: Upto, subjects: list[str], defined: Defined) -> None:
     """Folds the subjects again whose events were corrected."""
     gone = tools.keyring.fenced(subjects)
     parked = tools.parked(STATES)
     for subject in subjects:
         if subject not in gone:
             at = upto[TRACKING, partition_of(subject, tools.log.partitions(TRACKING))]
-            states = folded_again(tools.log, tools.keyring, subject, at, parked, store.placing([subject]))
-            store.save(states, whole=True)
+            placing = store.placing([subject])
+            states = folded_again(tools.log, tools.keyring, subject, at, parked, placing, defined.traits)
+            store.save(states, whole=True, defined=defined.version)
             store.drop_slots(store.prints([subject]).keys() - states.keys())
             store.settle(states)
 
 
-def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> None:
+def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States], defined: Defined) -> None:
     """Together with what of the same subjects was written before."""
     slots = sorted(gathered)
     for start in range(0, len(slots), WRITTEN):
@@ -89,7 +97,7 @@ def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States]) -> No
         living = [each for each in page if subject_of(each) not in gone]
         for at, known in store.load(living).items():
             add(gathered[at], known.states)
-        store.save({each: gathered[each] for each in living})
+        store.save({each: gathered[each] for each in living}, defined=defined.version)
         store.settle(living)
 
 

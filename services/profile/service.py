@@ -2,18 +2,22 @@
 
 from typing import Any
 
+import eventlet
 from nameko.rpc import rpc
 
 from contracts.profile import Known
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
+from services.profile.filling import Filling
 from services.profile.folding import STATES, Folding
 from services.profile.reading import Reading
 from services.profile.store import ProfileStore
+from services.profile.traits import TraitStore
 from shared.consumer import Finish
+from shared.errors import SamlaError
 from shared.eventlog import Event
 from shared.runtime import Runtime
 from shared.service import Service
-from shared.subscription import subscribe
+from shared.subscription import subscribe, ticker
 
 MOST_LINES = 10_000
 MOST_PROFILES = 1_000
@@ -25,8 +29,12 @@ class Parts:
     def __init__(self, runtime: Runtime) -> None:
         self.states = ProfileStore(runtime.db, runtime.keyring)
         self.states.setup()
-        self.folding = Folding(self.states, runtime.log, runtime.keyring, runtime.checkpoints)
-        self.reading = Reading(self.states, runtime.log, runtime.keyring)
+        self.traits = TraitStore(runtime.db)
+        self.traits.setup()
+        self.traits.refresh()
+        self.folding = Folding(self.states, runtime.log, runtime.keyring, runtime.checkpoints, self.traits)
+        self.filling = Filling(self.states, self.traits, self.folding, runtime.transactor, runtime.checkpoints)
+        self.reading = Reading(self.states, runtime.log, runtime.keyring, self.traits, runtime.clock)
 
 
 class ProfileService(Service):
@@ -54,6 +62,28 @@ class ProfileService(Service):
     def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people's states are dropped."""
         return self.store.folding.forget(events)
+
+    @ticker("profile.traits", seconds=0.5)
+    def fill(self) -> None:
+        """States that lack a computed trait get it."""
+        while self.store.filling.step():
+            eventlet.sleep(0)
+
+    @rpc(expected_exceptions=SamlaError)
+    def add_trait(self, key: str, definition: dict[str, Any]) -> dict[str, Any]:
+        """Defines a computed trait; it is filled from the log in the background."""
+        self.store.traits.add(key, definition, self.runtime.clock.now_ms())
+        return next(row for row in self.store.filling.rows() if row["key"] == key)
+
+    @rpc
+    def traits(self) -> list[dict[str, Any]]:
+        """The computed traits, oldest first, each with how many states still lack it."""
+        return self.store.filling.rows()
+
+    @rpc(expected_exceptions=SamlaError)
+    def remove_trait(self, key: str) -> None:
+        """It is computed no longer."""
+        self.store.traits.remove(key)
 
     @rpc
     def facts(self, profiles: list[str]) -> dict[str, Known | None]:

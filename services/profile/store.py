@@ -14,7 +14,7 @@ from pymongo import ASCENDING, DeleteOne, UpdateMany, UpdateOne
 from pymongo.database import Database
 
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, subject_of
-from services.profile.domain.state import FOLD_VERSION, State
+from services.profile.domain.state import FOLD_VERSION, State, lifted, with_traits
 from shared.errors import Poison
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed, Sealing
 from shared.mongo import BESIDE, pages
@@ -26,6 +26,8 @@ CLASSES: Final = (ORDINARY, SENSITIVE)
 BIGGEST_STATE: Final = 8_000_000
 """Bytes; MongoDB takes 16 MB."""
 PAGE: Final = 2_000
+FIRST_WITH_ORIGINS: Final = 3
+"""States by folds before that are lifted to be read."""
 
 States = dict[str, State]
 """Class of data -> state."""
@@ -44,6 +46,8 @@ class Subject(NamedTuple):
     """From when on (ms) what happens there is nobody's."""
     turn: int = 0
     """Moves on with what is said of whose its events are."""
+    defined: int = 0
+    """The computed traits that came with later versions of their set are not in the states."""
 
 
 class Print(NamedTuple):
@@ -71,6 +75,7 @@ class ProfileStore:
         self.states.create_index([("profile", ASCENDING)], name="profile")
         self.states.create_index([("of", ASCENDING)], name="of", sparse=True)
         self.states.create_index([("to", ASCENDING)], name="to", sparse=True)
+        self.states.create_index([("d", ASCENDING)], name="defined", sparse=True)
         self.merges.create_index([("into", ASCENDING)], name="into")
         self.given.create_index([("subject", ASCENDING)], name="subject")
         self.given.create_index([("to", ASCENDING)], name="to")
@@ -101,12 +106,15 @@ class ProfileStore:
                 {},
                 _since(doc),
                 int(doc.get("turn", 0)),
+                int(doc.get("d", 0)),
             )
             for doc in documents
         }
         for (subject, cls), text in zip(slots, self._keyring.open(items), strict=True):
             if text is not None:
-                subjects[subject].states[cls] = orjson.loads(text)
+                state = orjson.loads(text)
+                newest = subjects[subject].version >= FIRST_WITH_ORIGINS
+                subjects[subject].states[cls] = state if newest else lifted(state)
         return subjects
 
     def prints(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, Print]:
@@ -125,8 +133,15 @@ class ProfileStore:
             if "s" in doc or "turn" in doc
         }
 
-    def save(self, states: Mapping[str, States], within: Transaction | None = None, whole: bool = False) -> None:
-        """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go."""
+    def save(
+        self,
+        states: Mapping[str, States],
+        within: Transaction | None = None,
+        whole: bool = False,
+        defined: Mapping[str, int] | int = 0,
+    ) -> None:
+        """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go.
+        `defined`: up to which version of the set of computed traits they hold these; of each slot, or of all."""
         slots = [(subject, cls) for subject, each in states.items() for cls in each]
         texts = [orjson.dumps(states[subject][cls]) for subject, cls in slots]
         if any(len(text) > BIGGEST_STATE for text in texts):
@@ -138,7 +153,8 @@ class ProfileStore:
         for (subject, cls), text in zip(slots, sealed, strict=True):
             kept[subject][cls] = Binary(text)
         fields: dict[str, dict[str, Any]] = {
-            subject: {"v": FOLD_VERSION} | ({"s": each} if whole else {f"s.{cls}": text for cls, text in each.items()})
+            subject: {"v": FOLD_VERSION, "d": defined if isinstance(defined, int) else defined[subject]}
+            | ({"s": each} if whole else {f"s.{cls}": text for cls, text in each.items()})
             for subject, each in kept.items()
         }
         for at in kept:
@@ -149,6 +165,16 @@ class ProfileStore:
     def _write(self, steps: list[Any], within: Transaction | None) -> None:
         if steps:
             self.states.bulk_write(steps, ordered=False, session=within.session if within else None)
+
+    def lacking(self, version: int, limit: int) -> list[str]:
+        """Some subjects whose states lack computed traits of up to this version of their set, or are by an older
+        fold."""
+        found = self.states.find({"d": {"$lt": version}}, {"_id": 1}).limit(limit)
+        return sorted({subject_of(doc["_id"]) for doc in found})
+
+    def count_lacking(self, version: int) -> int:
+        """Of how many slots the states lack some."""
+        return self.states.count_documents({"d": {"$lt": version}})
 
     def drop_slots(self, slots: Collection[str], within: Transaction | None = None) -> None:
         """Nothing was given there after all."""
@@ -328,13 +354,15 @@ class ProfileStore:
             "merges": self.merges.estimated_document_count(),
         }
 
-    def rows(self, session: Any = None) -> Iterator[tuple[str, bytes]]:
-        """(id, content) of every document, opened, in a fixed order: what a digest is made of."""
+    def rows(self, traits: Collection[str] = (), session: Any = None) -> Iterator[tuple[str, bytes]]:
+        """(id, content) of every document, opened, in a fixed order: what a digest is made of. Of the computed traits
+        those with these ids."""
         for page in pages(self.states.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING), PAGE):
             for subject in self.opened(page).values():
                 if subject.profile is None and subject.since is None and not subject.states:
                     continue
-                content = {"profile": subject.profile, "version": subject.version, "states": subject.states}
+                states = {cls: with_traits(state, traits) for cls, state in subject.states.items()}
+                content = {"profile": subject.profile, "version": subject.version, "states": states}
                 content |= {"since": subject.since} if subject.since is not None else {}
                 yield f"state {subject.id}", orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
         for doc in self.merges.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):

@@ -14,7 +14,9 @@ from services.profile.folding import STATES, Folding
 from services.profile.reading import Reading
 from services.profile.rebuild import ProfileProjection
 from services.profile.store import ProfileStore
+from services.profile.traits import TraitStore
 from shared.checkpoints import MongoCheckpoints
+from shared.clock import Clock
 from shared.consumer import Consumer
 from shared.eventlog import MongoEventLog, NewEvent, derive_id
 from shared.keyring import ORDINARY, Keyring, Sealing, new_id
@@ -51,8 +53,10 @@ class World:
         marks.setup()
         self.states = ProfileStore(self.profiles, self.keyring)
         self.states.setup()
-        folding = Folding(self.states, self.log, self.keyring, marks)
-        self.reading = Reading(self.states, self.log, self.keyring)
+        self.traits = TraitStore(self.profiles)
+        self.traits.setup()
+        folding = Folding(self.states, self.log, self.keyring, marks, self.traits)
+        self.reading = Reading(self.states, self.log, self.keyring, self.traits, Clock())
         feeds = {STATES: (TRACKING, folding.fold), "profile.people": (IDENTITY, folding.follow)}
         self.followers = {
             name: Consumer(name, stream, self.log, self.transactor, marks, prepare, self.now)

@@ -15,6 +15,7 @@ from services.profile.domain.state import empty, merge, state_of
 from services.profile.folding import STATES, Folding
 from services.profile.rebuild import ProfileProjection
 from services.profile.store import ProfileStore
+from services.profile.traits import TraitStore
 from shared.checkpoints import MongoCheckpoints
 from shared.consumer import Consumer
 from shared.errors import CheckpointMoved, Poison
@@ -104,7 +105,9 @@ class World:
     def _folding(self, db, checkpoints):
         self.states = ProfileStore(db, self.keyring)
         self.states.setup()
-        return Folding(self.states, self.log, self.keyring, checkpoints).fold
+        traits = TraitStore(db)
+        traits.setup()
+        return Folding(self.states, self.log, self.keyring, checkpoints, traits).fold
 
     def _consenting(self, db, checkpoints):
         store = ConsentStore(db, self.keyring)

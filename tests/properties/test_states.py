@@ -3,12 +3,14 @@
 import random
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.privacy.domain import consents
+from services.profile.domain.believing import Believing, check
 from services.profile.domain.state import copied, empty, merge, merged, minor_units, state_of
-from shared.facts import best
+from shared.errors import SamlaError
 
 names = st.sampled_from(["Order Completed", "Product Viewed", "Survey Answered"])
 amounts = st.decimals(-(10**6), 10**6, places=2).map(float)
@@ -88,7 +90,7 @@ def test_sums_are_exact_to_the_cent(revenues):
         state_of({**body, "properties": {"revenue": float(each), "currency": "EUR"}}, f"e{n}")
         for n, each in enumerate(revenues)
     )
-    total = sum(state["events"].get(event, [0, 0, 0, {}, {}])[4].get("EUR", {}).values())
+    total = sum(state["events"].get(event, [0, 0, 0, {}, {}, {}])[4].get("EUR", {}).values())
     assert Decimal(total) == sum((each * 100 for each in revenues), Decimal(0))
 
 
@@ -108,5 +110,25 @@ def test_minor_units_follow_the_currency_and_refuse_what_is_no_amount():
 
 
 def test_what_the_customer_said_ranks_above_what_was_bought_later():
-    parties = {"third": [99, "e3", "bought", "s"], "first": [1, "e1", "said", "s"], "second": [50, "e2", "shared", "s"]}
-    assert best(parties)[1][2] == "said"
+    said = {
+        "third:licence:Lists": [99, "e3", "bought"],
+        "first::shop": [1, "e1", "said"],
+        "first::crm": [2, "e2", "known"],
+        "second:deal:Hotel": [50, "e4", "shared"],
+    }
+    assert [value[2] for _, value in Believing().ordered("phone", said)] == ["known", "said", "shared", "bought"]
+    policy = check({"rank": ["third", "first"], "traits": {"phone": ["source:shop", "second"]}})
+    assert [value[2] for _, value in Believing(policy).ordered("phone", said)] == ["said", "shared", "bought", "known"]
+    assert Believing(policy).best("name", said)[1][2] == "bought"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *([], {}, {"rank": []}, {"rank": ["fourth"]}, {"rank": ["source:"]}, {"rank": ["first", "first"]}),
+        *({"rank": ["first"], "traits": {"a": "first"}}, {"rank": ["first"], "more": 1}),
+    ],
+)
+def test_a_policy_that_says_nothing_is_refused(policy):
+    with pytest.raises(SamlaError, match="policy"):
+        check(policy)

@@ -1,19 +1,21 @@
 """The fold: what a subject's events say, as a state that does not depend on their order.
 
 A state is a commutative merge (DESIGN law 6): sets with the first and last time, exact sums of integers,
-and for each party the last writer by (event time, event id). So any order, any batches and any grouping of
+and for each origin the last writer by (event time, event id). So any order, any batches and any grouping of
 the same events give the same state, and a profile is the merge of its subjects' states.
 
 The shapes are in contracts/profile.py; a change of them, or of what is folded, is a new FOLD_VERSION.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from services.profile.domain.believing import Origin
+from services.profile.domain.computed import Trait, joined, measured
 from shared.facts import MINUTE_MS, minor_digits
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 
 State = dict[str, Any]
 Body = Mapping[str, Any]
@@ -34,6 +36,8 @@ OPINION_FIELDS: Final = (
     "survey",
     "product_id",
 )
+MOST_ANSWERS: Final = 100
+"""Of one event."""
 MONEY: Final = ("revenue", "total", "value", "amount")
 """Where an event says what it was worth; the first that is there counts."""
 MOST_MINOR: Final = 10**15
@@ -41,31 +45,41 @@ MOST_MINOR: Final = 10**15
 
 def empty() -> State:
     """Nothing is known."""
-    return {"ids": {}, "traits": {}, "events": {}, "opinions": {}}
+    return {part: {} for part in _JOINS}
 
 
-def state_of(body: Body, event: str) -> State:
-    """What one event says. `body` is an opened body of contracts/tracking.py; `event` is the event's id."""
-    time, party, source = body["time"], body["party"], body["source_name"]
-    # An agreement's id stands at the end of a value's provenance, where there is one.
-    under = [body["agreement"]] if "agreement" in body else []
+def state_of(body: Body, event: str, traits: Iterable[Trait] = ()) -> State:
+    """What one event says. `body` is an opened body of contracts/tracking.py; `event` is the event's id; `traits` are
+    to be computed."""
+    time, origin = body["time"], str(Origin.of(body))
     state = empty()
     for kind, value in body.get("identifiers", ()):
-        state["ids"].setdefault(kind, {})[value] = [time, time, event, source]
+        state["ids"].setdefault(kind, {})[value] = [time, time, event, origin]
     if body["type"] == "identify":
         state["traits"] = {
-            name: {party: [time, event, value, source, *under]}
-            for name, value in body["traits"].items()
-            if value is not None
+            name: {origin: [time, event, value]} for name, value in body["traits"].items() if value is not None
         }
     name = body.get("event")
     if name:
         properties = body["properties"]
-        state["events"][name] = [1, time, time, {_minute(time): 1}, _money(properties, time)]
+        origins = {origin: [1, [time, event], [time, event]]}
+        state["events"][name] = [1, time, time, {_minute(time): 1}, _money(properties, time), origins]
+        state["computed"] = measured(traits, name, properties, time, event)
         if name in OPINIONS:
-            said = {field: properties[field] for field in OPINION_FIELDS if field in properties}
-            state["opinions"][_opinion_key(name, properties)] = {party: [time, event, said, source, *under]}
+            state["opinions"] = {key: {origin: [time, event, said]} for key, said in _opinions(name, properties)}
     return state
+
+
+def _opinions(name: str, properties: Body) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(key, what was said) of each answer: one that the event is about, or the several that it lists."""
+    said = {field: properties[field] for field in OPINION_FIELDS if field in properties}
+    answers = properties.get("answers")
+    listed = [each for each in answers if isinstance(each, Mapping)] if isinstance(answers, list) else []
+    for each in listed[:MOST_ANSWERS]:
+        own = {field: each[field] for field in OPINION_FIELDS if field in each}
+        yield _opinion_key(name, {**properties, **each}), said | own
+    if not listed:
+        yield _opinion_key(name, properties), said
 
 
 def _minute(time: int) -> str:
@@ -127,12 +141,18 @@ def copied(state: State) -> State:
     """A copy that merging may change."""
     return {
         "ids": {kind: dict(values) for kind, values in state["ids"].items()},
-        "traits": {name: dict(parties) for name, parties in state["traits"].items()},
+        "traits": {name: dict(origins) for name, origins in state["traits"].items()},
         "events": {
-            name: [*event[:3], dict(event[3]), {currency: dict(sums) for currency, sums in event[4].items()}]
+            name: [
+                *event[:3],
+                dict(event[3]),
+                {currency: dict(sums) for currency, sums in event[4].items()},
+                dict(event[5]),
+            ]
             for name, event in state["events"].items()
         },
-        "opinions": {key: dict(parties) for key, parties in state["opinions"].items()},
+        "opinions": {key: dict(origins) for key, origins in state["opinions"].items()},
+        "computed": dict(state["computed"]),
     }
 
 
@@ -149,11 +169,11 @@ def _join_ids(have: dict[str, list[Any]], more: dict[str, list[Any]]) -> dict[st
 
 
 def _join_latest(have: dict[str, list[Any]], more: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The last writer of each party, by (event time, event id)."""
-    for party, said in more.items():
-        mine = have.get(party)
+    """The last writer of each origin, by (event time, event id)."""
+    for origin, said in more.items():
+        mine = have.get(origin)
         if mine is None or (mine[0], mine[1]) < (said[0], said[1]):
-            have[party] = said
+            have[origin] = said
     return have
 
 
@@ -161,7 +181,16 @@ def _join_events(have: list[Any], more: list[Any]) -> list[Any]:
     _add(have[3], more[3])
     for currency, sums in more[4].items():
         _add(have[4].setdefault(currency, {}), sums)
-    return [have[0] + more[0], min(have[1], more[1]), max(have[2], more[2]), have[3], have[4]]
+    origins = _join_origins(have[5], more[5])
+    return [have[0] + more[0], min(have[1], more[1]), max(have[2], more[2]), have[3], have[4], origins]
+
+
+def _join_origins(have: dict[str, list[Any]], more: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Of each: how often, the first time and the last, each with its event."""
+    for origin, seen in more.items():
+        mine = have.get(origin)
+        have[origin] = [mine[0] + seen[0], min(mine[1], seen[1]), max(mine[2], seen[2])] if mine else seen
+    return have
 
 
 def _add(have: dict[str, int], more: dict[str, int]) -> None:
@@ -174,9 +203,39 @@ _JOINS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "traits": _join_latest,
     "events": _join_events,
     "opinions": _join_latest,
+    "computed": joined,
 }
 
 
 def names_of(state: State) -> set[str]:
-    """What a state says something about: `traits.plan`, `events.Order Completed` ..."""
+    """What a state says something about: `traits.plan`, `events.Order Completed` ... `computed.ID`."""
     return {f"{part}.{key}" for part in _JOINS for key in state[part]}
+
+
+def with_traits(state: State, ids: Collection[str]) -> State:
+    """The state with these of its computed traits only."""
+    return {**state, "computed": {name: each for name, each in state["computed"].items() if name in ids}}
+
+
+# States by an older fold
+
+
+def lifted(state: State) -> State:
+    """A state of version 2 as it is read now; it is not added to, but folded again."""
+    return {
+        "ids": {
+            kind: {value: [*seen[:3], f"::{seen[3]}"] for value, seen in values.items()}
+            for kind, values in state["ids"].items()
+        },
+        "traits": {name: _by_origin(parties) for name, parties in state["traits"].items()},
+        "events": {name: [*event[:5], {}] for name, event in state["events"].items()},
+        "opinions": {key: _by_origin(parties) for key, parties in state["opinions"].items()},
+        "computed": {},
+    }
+
+
+def _by_origin(parties: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    return {
+        str(Origin(party, under[0] if under else "", source)): [time, event, value]
+        for party, (time, event, value, source, *under) in parties.items()
+    }

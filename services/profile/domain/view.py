@@ -1,42 +1,110 @@
-"""A profile as people read it: four parts, each value with where it is from."""
+"""A profile as others see it: as facts for machines, as four parts for people, each value with where it is from."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
+from services.profile.domain.believing import Believing, Origin
+from services.profile.domain.computed import Trait, Value, is_listed_in_full, nothing, value_of
 from services.profile.domain.state import State
-from shared.facts import best
+from shared.policy import POLICY
 
 
-def view_of(profile: str, state: State) -> dict[str, Any]:
-    """The four parts: identity, quantitative, descriptive, qualitative."""
+def facts_of(state: State, believing: Believing, traits: Collection[Trait], now: int) -> dict[str, Any]:
+    """What is known (contracts.profile.Facts), at `now` (ms): of several values the one that is believed."""
+    return {
+        "ids": state["ids"],
+        "traits": {name: _believed(believing, name, said) for name, said in state["traits"].items()},
+        "events": {name: event[:5] for name, event in state["events"].items()},
+        "opinions": {key: _believed(believing, key, said) for key, said in state["opinions"].items()},
+        "computed": {trait.key: list(computed(state, trait, now)) for trait in traits},
+    }
+
+
+def _believed(believing: Believing, name: str, said: Mapping[str, list[Any]]) -> list[Any]:
+    text, (time, event, value) = believing.best(name, said)
+    origin = Origin.read(text)
+    under = [origin.agreement] if origin.agreement else []
+    return [time, event, value, origin.source, origin.party, *under]
+
+
+def computed(state: State, trait: Trait, now: int) -> Value:
+    """A computed trait at `now` (ms)."""
+    held = state["computed"].get(trait.id)
+    return value_of(held, now) if held else Value(nothing(trait.measure), None)
+
+
+def view_of(
+    profile: str, state: State, believing: Believing, traits: Collection[Trait], now: int, sensitive: bool = False
+) -> dict[str, Any]:
+    """The four parts: identity, quantitative, descriptive, qualitative; and what is computed, at `now` (ms)."""
     return {
         "profile": profile,
         "identity": {kind: _ids(values) for kind, values in sorted(state["ids"].items())},
-        "quantitative": {name: _event(event) for name, event in sorted(state["events"].items())},
-        "descriptive": {name: _said(parties) for name, parties in sorted(state["traits"].items())},
-        "qualitative": {key: _said(parties) for key, parties in sorted(state["opinions"].items())},
+        "quantitative": {name: _event(name, event, sensitive) for name, event in sorted(state["events"].items())},
+        "descriptive": {
+            name: _said(believing.ordered(name, said), POLICY.trait(name) if sensitive else None)
+            for name, said in sorted(state["traits"].items())
+        },
+        "qualitative": {
+            key: _said(believing.ordered(key, said), SPECIAL if sensitive else None)
+            for key, said in sorted(state["opinions"].items())
+        },
+        "computed": {trait.key: _computed(state, trait, now) for trait in sorted(traits, key=lambda each: each.key)},
     }
+
+
+SPECIAL: Final = "special"
+"""The category of what came with something that is of one."""
+ORDINARY: Final = "ordinary"
 
 
 def _ids(values: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [
-        {"value": value, "first_seen": first, "last_seen": last, "event": event, "source": source}
-        for value, (first, last, event, source) in sorted(values.items(), key=lambda item: (-item[1][1], item[0]))
+        {
+            "value": value,
+            "first_seen": first,
+            "last_seen": last,
+            "event": event,
+            **Origin.read(origin).shown(),
+            "sensitivity": ORDINARY,
+        }
+        for value, (first, last, event, origin) in sorted(values.items(), key=lambda item: (-item[1][1], item[0]))
     ]
 
 
-def _event(event: list[Any]) -> dict[str, Any]:
-    count, first, last, _, sums = event
+def _event(name: str, event: list[Any], sensitive: bool) -> dict[str, Any]:
+    count, first, last, _, sums, origins = event
     totals = {currency: sum(minutes.values()) for currency, minutes in sorted(sums.items())}
-    return {"count": count, "first": first, "last": last, **({"minor_units": totals} if totals else {})}
+    sources = [
+        {**Origin.read(origin).shown(), "count": times, "first": seen[0], "last": latest[0], "event": latest[1]}
+        for origin, (times, seen, latest) in sorted(origins.items(), key=lambda item: (-item[1][0], item[0]))
+    ]
+    return {
+        "count": count,
+        "first": first,
+        "last": last,
+        **({"minor_units": totals} if totals else {}),
+        "sources": sources,
+        "sensitivity": (POLICY.event(name) or SPECIAL) if sensitive else ORDINARY,
+    }
 
 
-def _said(parties: Mapping[str, list[Any]]) -> dict[str, Any]:
-    party, (time, event, value, source, *under) = best(parties)
-    shown = {"value": value, "time": time, "event": event, "source": source, "party": party}
-    shown |= {"agreement": under[0]} if under else {}
-    others = {other: said[2] for other, said in parties.items() if other != party}
-    return shown | ({"others": others} if others else {})
+def _said(ordered: list[tuple[str, Any]], category: str | None) -> dict[str, Any]:
+    """The value that is believed; the others beside it."""
+    shown = [
+        {"value": value, "time": time, "event": event, **Origin.read(origin).shown()}
+        for origin, (time, event, value) in ordered
+    ]
+    others = {"others": shown[1:]} if len(shown) > 1 else {}
+    return {**shown[0], "sensitivity": category or ORDINARY, **others}
+
+
+def _computed(state: State, trait: Trait, now: int) -> dict[str, Any]:
+    value, changes_at = computed(state, trait, now)
+    held = state["computed"].get(trait.id)
+    changing = {} if changes_at is None else {"changes_at": changes_at}
+    cut = {} if held is None or is_listed_in_full(held) else {"too_many": True}
+    return {"value": value, **changing, **cut}
 
 
 def with_ids(state: State, allowed: Collection[tuple[str, str]]) -> State:

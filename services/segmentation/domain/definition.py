@@ -4,24 +4,17 @@ An evaluation also says when its answer will change by itself, because something
 then, or until the profile changes, there is no need to look again.
 """
 
-import operator
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from shared.conditions import COMPARE, UNITS, WITHIN, check_condition, compares, is_number, milliseconds
 from shared.errors import SamlaError
-from shared.facts import MINUTE_MS, best, minor_digits
+from shared.facts import MINUTE_MS, minor_digits
 from shared.policy import Policy
 
 Definition = Mapping[str, Any]
 Facts = Mapping[str, Any]
 
-COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt, "eq": operator.eq,
-}  # fmt: skip
-TRAIT_OPS: Final = ("is", "is_not", "in", "not_in", "contains", "gt", "gte", "lt", "lte", "exists")
-UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-WITHIN: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 DEEPEST: Final = 10
 MOST_CONDITIONS: Final = 100
 
@@ -69,17 +62,7 @@ def _leaves_checked(definition: object, place: str, depth: int) -> Iterator[None
 
 
 def _check_trait(definition: Definition, place: str) -> None:
-    ops = [word for word in definition if word != "trait"]
-    if len(ops) != 1 or ops[0] not in TRAIT_OPS:
-        raise SamlaError(f"{place}: a trait has just one of {', '.join(TRAIT_OPS)}")
-    [op] = ops
-    value = definition[op]
-    if op in ("in", "not_in") and not isinstance(value, list):
-        raise SamlaError(f"{place}.{op}: must be a list")
-    if op in ("gt", "gte", "lt", "lte") and not _is_number(value):
-        raise SamlaError(f"{place}.{op}: must be a number")
-    if op == "exists" and not isinstance(value, bool):
-        raise SamlaError(f"{place}.exists: must be true or false")
+    check_condition({word: value for word, value in definition.items() if word != "trait"}, place, "a trait")
 
 
 def _check_identifier(definition: Definition, place: str) -> None:
@@ -97,7 +80,7 @@ def _check_event(definition: Definition, place: str) -> None:
     bounds = definition[what]
     if not isinstance(bounds, dict) or not bounds or set(bounds) - set(COMPARE):
         raise SamlaError(f'{place}.{what}: compares with {", ".join(COMPARE)}, such as {{"gte": 3}}')
-    if not all(_is_number(each) for each in bounds.values()):
+    if not all(is_number(each) for each in bounds.values()):
         raise SamlaError(f"{place}.{what}: must compare with numbers")
     currency = definition.get("currency")
     if what == "sum" and not (isinstance(currency, str) and len(currency) == 3):
@@ -109,10 +92,6 @@ def _check_event(definition: Definition, place: str) -> None:
 
 
 _CHECKS: Final = {"trait": _check_trait, "identifier": _check_identifier, "event": _check_event}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 # What it looks at
@@ -181,33 +160,14 @@ def _earliest(instants: Iterator[int | None]) -> int | None:
 
 
 def _trait(definition: Definition, facts: Facts) -> bool:
-    parties = facts["traits"].get(definition["trait"])
+    said = facts["traits"].get(definition["trait"])
     op = next(word for word in definition if word != "trait")
     wanted = definition[op]
     if op == "exists":
-        return bool((parties is not None) == wanted)
-    if parties is None:
+        return bool((said is not None) == wanted)
+    if said is None:
         return op in ("is_not", "not_in")
-    return _compares(op, best(parties)[1][2], wanted)
-
-
-def _compares(op: str, value: Any, wanted: Any) -> bool:
-    if op in ("is", "is_not"):
-        return _same(value, wanted) == (op == "is")
-    if op in ("in", "not_in"):
-        return any(_same(value, each) for each in wanted) == (op == "in")
-    if op == "contains":
-        return bool(wanted in value) if isinstance(value, (list, str)) and _holds(value, wanted) else False
-    return _is_number(value) and bool(COMPARE[op](value, wanted))
-
-
-def _holds(value: Any, wanted: Any) -> bool:
-    return isinstance(value, list) or isinstance(wanted, str)
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    """1 is 1.0, but true is not 1."""
-    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+    return compares(op, said[2], wanted)
 
 
 def _event(definition: Definition, facts: Facts, now: int) -> Answer:
@@ -242,11 +202,3 @@ def _windowed(bounds: Mapping[Any, float], minutes: Mapping[str, int], window: i
 
 def _holds_all(bounds: Mapping[Any, float], number: float) -> bool:
     return all(compare(number, bound) for compare, bound in bounds.items())
-
-
-def milliseconds(within: str) -> int:
-    """`30d` as milliseconds."""
-    found = WITHIN.fullmatch(within)
-    if found is None:
-        raise SamlaError("within: a number and one of s, m, h, d, w, such as 30d")
-    return int(found[1]) * UNITS[found[2]]

@@ -15,7 +15,7 @@ MINUTE = 60_000
 def facts(traits=None, events=None, ids=None):
     return {
         "ids": ids or {},
-        "traits": {name: {"first": [1, "e", value, "s"]} for name, value in (traits or {}).items()},
+        "traits": {name: [1, "e", value, "s", "first"] for name, value in (traits or {}).items()},
         "events": events or {},
         "opinions": {},
     }

@@ -1,0 +1,349 @@
+"""Computed traits: what is counted, summed, compared or listed of a person's events, by a definition that is data.
+
+    {"event": "Order Completed", "measure": "sum", "value": "total", "within": "30d",
+     "where": [{"property": "currency", "is": "EUR"}]}
+
+A trait's state is a commutative merge like all of a state (domain/state.py): `[measure, window, {bucket: content}]`,
+which says itself how it is merged and read. Without a window there is one bucket; with one, each holds a stretch of
+event time, and a window is read off them at an instant: a bucket is in it from its beginning until its beginning
+leaves. Buckets that no window can reach any more, since something newer has happened, are dropped; as that depends on
+the events alone, order still does not matter.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import orjson
+
+from shared.conditions import check_condition, exact, holds, is_number, milliseconds, values_at
+from shared.errors import SamlaError
+
+MEASURES: Final = ("count", "sum", "average", "min", "max", "first", "last", "most_frequent", "distinct")
+DAY_MS: Final = 86_400_000
+LONGEST_MS: Final = 3_660 * DAY_MS
+ALL: Final = ""
+"""The bucket where there is no window."""
+TOO_MANY: Final = "*"
+"""The bucket that says that there were too many different values; it stays."""
+MOST_VALUES: Final = 20_000
+"""Different values (in a window's trait: of a bucket each) that a trait lists."""
+LONGEST_VALUE: Final = 200
+"""Characters of a value that is listed or kept."""
+MOST_EVENTS: Final = 20
+MOST_WHERE: Final = 20
+DIGITS: Final = 9
+"""Behind the point, of what is summed."""
+MOST: Final = Decimal(10) ** 15
+"""What is summed is smaller; a value that is not, is none."""
+
+Content = Any
+Buckets = dict[str, Content]
+Measured = Sequence[Any]
+"""[measure, window in ms (0: all time), buckets]."""
+
+
+class Value(NamedTuple):
+    """What a trait is at an instant."""
+
+    value: Any
+    """None where nothing is known."""
+    changes_at: int | None
+    """When it may change by itself (ms): until then, or until something happens, it stays."""
+
+
+class Trait(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition that was checked, ready to fold by."""
+
+    id: str
+    key: str
+    """What people call it."""
+    since: int
+    """The version of the set of definitions with which it came."""
+    filled: bool = True
+    """Whether all states hold it."""
+    events: frozenset[str]
+    measure: str
+    value: str = ""
+    where: tuple[tuple[str, str, Any], ...] = ()
+    """(property, operator, what it compares with); all must hold."""
+    window: int = 0
+    """Milliseconds; 0: all time."""
+
+
+def width_of(window: int) -> int:
+    """Of a window's buckets, both in ms: never more than 90,000 of them are in it."""
+    if window <= DAY_MS:
+        return 1_000
+    return 60_000 if window <= 60 * DAY_MS else 3_600_000
+
+
+# Checking
+
+
+def trait_of(identity: str, key: str, since: int, definition: object, filled: bool = True) -> Trait:
+    """A definition, ready to fold by. Raises SamlaError, saying where and what, for what is none."""
+    if not isinstance(definition, dict):
+        raise SamlaError('trait: must be an object such as {"event": "Order Completed", "measure": "count"}')
+    if more := definition.keys() - {"event", "measure", "value", "where", "within"}:
+        raise SamlaError(f"trait: {min(map(str, more))} does not belong here")
+    measure = definition.get("measure")
+    if measure not in MEASURES:
+        raise SamlaError(f"trait.measure: one of {', '.join(MEASURES)}")
+    value = definition.get("value", "")
+    if not isinstance(value, str) or (measure == "count") != (value == ""):
+        says = "count takes none" if measure == "count" else "the property to take, such as total"
+        raise SamlaError(f"trait.value: {says}")
+    return Trait(
+        id=identity,
+        key=key,
+        since=since,
+        filled=filled,
+        events=frozenset(_events(definition.get("event"))),
+        measure=measure,
+        value=value,
+        where=tuple(_conditions(definition.get("where", []))),
+        window=_window(definition),
+    )
+
+
+def _events(given: object) -> list[str]:
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not 0 < len(names) <= MOST_EVENTS:
+        raise SamlaError(f"trait.event: an event's name, or a list of {MOST_EVENTS} at most")
+    for each in names:
+        if not isinstance(each, str) or not each:
+            raise SamlaError("trait.event: must be a name")
+    return names
+
+
+def _conditions(given: object) -> Iterator[tuple[str, str, Any]]:
+    if not isinstance(given, list) or len(given) > MOST_WHERE:
+        raise SamlaError(f"trait.where: a list of {MOST_WHERE} conditions at most")
+    for number, each in enumerate(given):
+        place = f"trait.where[{number}]"
+        if not isinstance(each, dict) or not isinstance(each.get("property"), str) or not each["property"]:
+            raise SamlaError(f'{place}: such as {{"property": "currency", "is": "EUR"}}')
+        condition = {op: wanted for op, wanted in each.items() if op != "property"}
+        check_condition(condition, place, "a condition")
+        [(op, wanted)] = condition.items()
+        yield each["property"], op, wanted
+
+
+def _window(definition: Mapping[str, Any]) -> int:
+    if "within" not in definition:
+        return 0
+    window = milliseconds(definition["within"], "trait.within")
+    if window > LONGEST_MS:
+        raise SamlaError("trait.within: ten years at most; without it, all time")
+    return window
+
+
+# Folding
+
+
+def measured(
+    traits: Iterable[Trait], event: str, properties: Mapping[str, Any], time: int, identity: str
+) -> dict[str, Measured]:
+    """What one event adds, by trait's id. `time` in ms, `identity` the event's id."""
+    found: dict[str, Measured] = {}
+    for trait in traits:
+        if event not in trait.events or not _matches(trait, properties):
+            continue
+        values = list(values_at(properties, trait.value)) if trait.value else []
+        content = _CONTENTS[trait.measure](values, time, identity)
+        if content is not None:
+            bucket = str(time // width_of(trait.window)) if trait.window else ALL
+            found[trait.id] = [trait.measure, trait.window, _limited({bucket: content}, trait.measure)]
+    return found
+
+
+def _matches(trait: Trait, properties: Mapping[str, Any]) -> bool:
+    return all(holds(op, wanted, list(values_at(properties, path))) for path, op, wanted in trait.where)
+
+
+def _summed(values: list[Any], time: int, identity: str) -> Content:
+    numbers = _numbers(values)
+    # As a text: JSON's integers end at 64 bits.
+    return [len(numbers), str(sum(numbers))] if numbers else None
+
+
+def _numbers(values: list[Any]) -> list[int]:
+    """In units of the last digit that counts."""
+    found = (exact(each) for each in values)
+    return [
+        int(each.scaleb(DIGITS).to_integral_value(ROUND_HALF_EVEN))
+        for each in found
+        if each is not None and abs(each) < MOST
+    ]
+
+
+def _lowest(values: list[Any], time: int, identity: str) -> Content:
+    numbers = _numbers(values)
+    return str(min(numbers)) if numbers else None
+
+
+def _highest(values: list[Any], time: int, identity: str) -> Content:
+    numbers = _numbers(values)
+    return str(max(numbers)) if numbers else None
+
+
+def _moment(values: list[Any], time: int, identity: str) -> Content:
+    plain = [value for each in values if (value := _plain(each)) is not None]
+    return [time, identity, plain[0]] if plain else None
+
+
+def _listed(values: list[Any], time: int, identity: str) -> Content:
+    plain = Counter(orjson.dumps(value).decode() for each in values if (value := _plain(each)) is not None)
+    return dict(plain) or None
+
+
+def _plain(value: Any) -> Any:
+    """A plain value as it is kept: texts cut off, 1.0 as 1; None where it is none."""
+    if isinstance(value, str):
+        return value[:LONGEST_VALUE]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, bool) or is_number(value) else None
+
+
+_CONTENTS: Final[Mapping[str, Callable[[list[Any], int, str], Content]]] = {
+    "count": lambda values, time, identity: 1,
+    "sum": _summed,
+    "average": _summed,
+    "min": _lowest,
+    "max": _highest,
+    "first": _moment,
+    "last": _moment,
+    "most_frequent": _listed,
+    "distinct": _listed,
+}
+
+
+# Merging
+
+
+def joined(have: Measured, more: Measured) -> Measured:
+    """Both of one trait together; neither is changed."""
+    measure, window, buckets = have
+    if TOO_MANY in buckets or TOO_MANY in more[2]:
+        return [measure, window, {TOO_MANY: 1}]
+    unite = _UNIONS[measure]
+    both = dict(buckets)
+    for bucket, content in more[2].items():
+        both[bucket] = unite(both[bucket], content) if bucket in both else content
+    return [measure, window, _limited(both if measure in LISTING else _reachable(window, both), measure)]
+
+
+def _reachable(window: int, buckets: Buckets) -> Buckets:
+    """Without what no window reaches that holds the newest. Where values are listed nothing is dropped: how many there
+    ever were must not depend on the order in which they came."""
+    if not window or len(buckets) < 2:
+        return buckets
+    stretches = [int(bucket) for bucket in buckets]
+    # A bucket is within reach as long as its beginning has not left.
+    reach = max(stretches) - -(-window // width_of(window))
+    if min(stretches) > reach:
+        return buckets
+    return {bucket: each for bucket, each in buckets.items() if int(bucket) > reach}
+
+
+def _limited(buckets: Buckets, measure: str) -> Buckets:
+    if measure in LISTING and sum(map(len, buckets.values())) > MOST_VALUES:
+        return {TOO_MANY: 1}
+    return buckets
+
+
+LISTING: Final = ("most_frequent", "distinct")
+
+
+def _added(one: Content, other: Content) -> Content:
+    return [one[0] + other[0], str(int(one[1]) + int(other[1]))]
+
+
+def _counted(one: Content, other: Content) -> Content:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
+
+
+def _earlier(one: Content, other: Content) -> Content:
+    return min(one, other, key=lambda each: (each[0], each[1]))
+
+
+def _later(one: Content, other: Content) -> Content:
+    return max(one, other, key=lambda each: (each[0], each[1]))
+
+
+_UNIONS: Final[Mapping[str, Callable[[Content, Content], Content]]] = {
+    "count": lambda one, other: one + other,
+    "sum": _added,
+    "average": _added,
+    "min": lambda one, other: min(one, other, key=int),
+    "max": lambda one, other: max(one, other, key=int),
+    "first": _earlier,
+    "last": _later,
+    "most_frequent": _counted,
+    "distinct": _counted,
+}
+
+
+# Reading
+
+
+def value_of(measured_: Measured, now: int) -> Value:
+    """What a trait is at `now` (ms), of a state that holds nothing that happens later."""
+    measure, window, buckets = measured_
+    if TOO_MANY in buckets:
+        return Value(None, None)
+    if not window:
+        return Value(_read(measure, list(buckets.values())), None)
+    width = width_of(window)
+    ends = {int(bucket): int(bucket) * width + window for bucket in buckets}
+    living = sorted(bucket for bucket, end in ends.items() if end > now)
+    value = _read(measure, [buckets[str(bucket)] for bucket in living])
+    return Value(value, ends[living[0]] if living else None)
+
+
+def is_listed_in_full(measured_: Measured) -> bool:
+    """Whether there were not too many different values to list."""
+    return TOO_MANY not in measured_[2]
+
+
+def nothing(measure: str) -> Any:
+    """What a trait is where nothing has happened."""
+    return _read(measure, [])
+
+
+def _read(measure: str, contents: list[Content]) -> Any:
+    if measure == "count":
+        return sum(contents)
+    if not contents:
+        return 0 if measure in ("sum", "distinct") else None
+    whole = contents[0]
+    for each in contents[1:]:
+        whole = _UNIONS[measure](whole, each)
+    return _VALUES[measure](whole)
+
+
+def _number(units: int, shares: int = 1) -> int | float:
+    """Of units of the last digit, divided: an integer where it is one, else the nearest float."""
+    divisor = shares * 10**DIGITS
+    return units // divisor if units % divisor == 0 else units / divisor
+
+
+def _commonest(content: Content) -> Any:
+    """Of those that are equally frequent, the first by its JSON."""
+    return orjson.loads(min(content, key=lambda key: (-content[key], key)))
+
+
+_VALUES: Final[Mapping[str, Callable[[Content], Any]]] = {
+    "sum": lambda content: _number(int(content[1])),
+    "average": lambda content: _number(int(content[1]), content[0]),
+    "min": lambda content: _number(int(content)),
+    "max": lambda content: _number(int(content)),
+    "first": lambda content: content[2],
+    "last": lambda content: content[2],
+    "most_frequent": _commonest,
+    "distinct": len,
+}
