@@ -10,7 +10,7 @@ from pymongo import UpdateOne
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from shared.errors import CheckpointMoved, Unavailable
+from shared.errors import CheckpointMoved, Conflict, Unavailable
 from shared.memory import MemoryTransactor
 from shared.transaction import Transaction
 
@@ -70,6 +70,10 @@ class Checkpoints(Protocol):
         CheckpointMoved. For what changes the ground that batches are decided on. Raises it itself where one of them is
         not at its position."""
 
+    def guard(self, within: Transaction) -> None:
+        """For transactions that move no checkpoint: raises Unavailable while a rebuild holds the service up, and
+        conflicts with the beginning of that."""
+
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""
 
@@ -100,12 +104,12 @@ def parked_id(place: Place, position: int) -> str:
 
 
 class MongoCheckpoints:
-    """In MongoDB."""
+    """In MongoDB. With an `end` to the collections' names, others beside the live ones: a rebuild's."""
 
-    def __init__(self, db: "Database[Any]") -> None:
-        self._checkpoints = db["checkpoints"]
-        self._parked = db["parked"]
-        self._guard = db["guard_of_rebuild"]
+    def __init__(self, db: "Database[Any]", end: str = "") -> None:
+        self._checkpoints = db[f"checkpoints{end}"]
+        self._parked = db[f"parked{end}"]
+        self._guard = db[f"guard_of_rebuild{end}"]
 
     def setup(self) -> None:
         """Makes the collections: a transaction must not have to."""
@@ -126,18 +130,34 @@ class MongoCheckpoints:
             raise Unavailable(f"{_name(place)} is held up by a rebuild; should that have ended, run it again")
         return Mark(position, int(found.get("turn", 0)) if found else 0)
 
-    def hold(self) -> None:
+    def hold(self, by: str = "") -> None:
         """Marks every checkpoint, so that no batch can commit, not even one that is under way: each becomes
-        negative, which is no position that anybody has read. Held ones stay held."""
-        self._hold_guard(True)
+        negative, which is no position that anybody has read. Held ones stay held. Raises Conflict where somebody
+        else holds them, if it is said `by` whom they are to be held."""
+        free = {"_id": "guard", "$or": [{"held": False}, {"by": by}]} if by else {"_id": "guard"}
+        if self._guard.update_one(free, {"$set": {"held": True, "by": by}}, upsert=not by).matched_count != 1 and by:
+            raise Conflict("another rebuild holds the service up")
         held = [{"$set": {"position": {"$subtract": [-1, "$position"]}}}]
         self._checkpoints.update_many({"position": {"$gte": 0}}, held)
 
-    def release(self) -> None:
-        """Ends `hold`: the positions are what they were."""
-        back = [{"$set": {"position": {"$subtract": [-1, "$position"]}}}]
-        self._checkpoints.update_many({"position": {"$lt": 0}}, back)
-        self._hold_guard(False)
+    def release(self, within: Transaction | None = None) -> None:
+        """Ends `hold`: the positions are what they were, and whatever was under way when it began is void."""
+        session = within.session if within else None
+        turn = {"$add": [{"$ifNull": ["$turn", 0]}, 1]}
+        back = [{"$set": {"position": {"$subtract": [-1, "$position"]}, "turn": turn}}]
+        self._checkpoints.update_many({"position": {"$lt": 0}}, back, session=session)
+        self._guard.update_one({"_id": "guard"}, {"$set": {"held": False, "by": ""}}, session=session)
+
+    def held_by(self) -> str | None:
+        """By whom they are held; None: they are not."""
+        found = self._guard.find_one({"_id": "guard", "held": True})
+        return None if found is None else str(found.get("by", ""))
+
+    def confirm(self, within: Transaction, by: str) -> None:
+        """Raises Conflict where they are not held by this one; conflicts with whoever ends that meanwhile."""
+        mine = {"_id": "guard", "held": True, "by": by}
+        if self._guard.update_one(mine, {"$inc": {"turns": 1}}, session=within.session).matched_count != 1:
+            raise Conflict("this rebuild does not hold the service up any more: somebody has ended that")
 
     def guard(self, within: Transaction) -> None:
         """For transactions that move no checkpoint: raises Unavailable during a rebuild, and conflicts with
@@ -145,9 +165,6 @@ class MongoCheckpoints:
         seen = self._guard.update_one({"_id": "guard", "held": False}, {"$inc": {"turns": 1}}, session=within.session)
         if seen.matched_count != 1:
             raise Unavailable("held up by a rebuild; should that have ended, run it again")
-
-    def _hold_guard(self, held: bool) -> None:
-        self._guard.update_one({"_id": "guard"}, {"$set": {"held": held}}, upsert=True)
 
     def _start(self, place: Place) -> None:
         """Made once, so that moving it is always an update that two instances conflict on."""
@@ -235,6 +252,9 @@ class MemoryCheckpoints:
         self._marks[place] = mark
         if within is not None:
             self._transactor.undo(within, partial(self._marks.__setitem__, place, before))
+
+    def guard(self, within: Transaction) -> None:
+        """There are no rebuilds in memory."""
 
     def park(self, within: Transaction, parked: Parked) -> None:
         """Sets an event aside."""

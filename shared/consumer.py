@@ -151,6 +151,8 @@ class Consumer:
         finish = self._prepare([event])
 
         def work(within: Transaction) -> bool:
+            # It moves no checkpoint.
+            self._checkpoints.guard(within)
             if not self._checkpoints.unpark(within, parked.id):
                 return False
             if finish is not None:

@@ -5,19 +5,21 @@
 
 Live is read at one instant (a snapshot session): its checkpoints, and the digest of all that it holds. Then
 the log is folded exactly as far as those checkpoints, beside; the two digests must be equal. A rebuild folds
-facts and appends nothing (DESIGN law 1).
+facts and appends nothing (DESIGN law 1). Profile's, which is the long one, goes on while the service works: see
+services/profile/takeover.py.
 """
 
 import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
 from shared.checkpoints import MongoCheckpoints
 from shared.config import Settings
@@ -26,6 +28,7 @@ from shared.eventlog import Event, MongoEventLog
 from shared.keyring import Keyring
 from shared.keystore import MongoKeyStore
 from shared.mongo import Document, MongoTransactor, connect
+from shared.progress import SILENT, Told, told
 
 PAGE: Final = 2_000
 
@@ -45,9 +48,10 @@ class Tools(NamedTuple):
     keyring: Keyring
     transactor: MongoTransactor
     checkpoints: MongoCheckpoints
+    progress: Told = SILENT
 
     @classmethod
-    def open(cls, settings: Settings, service: str) -> "Tools":
+    def open(cls, settings: Settings, service: str, progress: Told = SILENT) -> "Tools":
         """Over the databases that the settings name."""
         client = connect(settings.mongodb_url)
         transactor = MongoTransactor(client)
@@ -56,17 +60,19 @@ class Tools(NamedTuple):
         )
         db = client.get_database(settings.database(service))
         log = MongoEventLog(client, settings.database("log"), transactor, keyring.fenced)
-        return cls(service, client, db, log, keyring, transactor, MongoCheckpoints(db))
+        return cls(service, client, db, log, keyring, transactor, MongoCheckpoints(db), progress)
 
     def events(self, stream: str, upto: Upto, pages: int = PAGE, subscription: str = "") -> Iterator[list[Event]]:
         """The stream's events as far as `upto`, a page at a time, a partition after the other; without those that a
         subscription has parked, if one is named, since what is live is without them too."""
         parked = self.parked(subscription) if subscription else set()
+        self.progress.expect(sum(upto.get((stream, each), 0) for each in range(self.log.partitions(stream))))
         for partition in range(self.log.partitions(stream)):
             at, end = 0, upto.get((stream, partition), 0)
             while at < end and (page := self.log.read(stream, partition, at, min(pages, end - at))):
                 at = page[-1].position
                 yield [event for event in page if event.id not in parked] if parked else page
+                self.progress.advance(len(page))
 
     def parked(self, subscription: str) -> set[str]:
         """The ids of the events that a subscription has parked."""
@@ -113,14 +119,17 @@ def digest_of(rows: Rows) -> Digest:
 
 def verify(projection: Projection, tools: Tools) -> dict[str, Any]:
     """Compares live with rebuilt; changes nothing that is live."""
+    tools.progress.phase("reading what is live")
     with tools.client.start_session(snapshot=True) as session:
         upto = projection.upto(tools, _handled(tools, session), session)
         live = digest_of(projection.live(tools, session))
     projection.clear(tools)
     try:
+        tools.progress.phase("folding")
         started = time.monotonic()
         events = projection.fold(tools, upto)
         folding = time.monotonic() - started
+        tools.progress.phase("comparing")
         rebuilt = digest_of(projection.beside(tools))
     finally:
         projection.clear(tools)
@@ -134,6 +143,7 @@ def rebuild(projection: Projection, tools: Tools) -> dict[str, Any]:
     upto = projection.upto(tools, _handled(tools, None), None)
     live = digest_of(projection.live(tools, None))
     projection.clear(tools)
+    tools.progress.phase("folding")
     started = time.monotonic()
     events = projection.fold(tools, upto)
     folding = time.monotonic() - started
@@ -165,21 +175,45 @@ def _report(tools: Tools, live: Digest, rebuilt: Digest, events: int, seconds: f
 
 def run(projection: Projection, service: str, arguments: list[str]) -> int:
     """The command line: 0 where live equals rebuilt (or does now), 1 where not, 2 for a wrong setting."""
-    parser = argparse.ArgumentParser(prog=f"python -m services.{service}.rebuild")
-    parser.add_argument("--verify", action="store_true", help="only compare")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
-    options = parser.parse_args(arguments)
+    options = parser(service).parse_args(arguments)
+
+    def work(progress: Told) -> dict[str, Any]:
+        tools = Tools.open(Settings.from_env(), service, progress)
+        return verify(projection, tools) if options.verify else rebuild(projection, tools)
+
+    return finished(service, options, work, compared)
+
+
+def parser(service: str) -> argparse.ArgumentParser:
+    """What the command of every service takes."""
+    made = argparse.ArgumentParser(prog=f"python -m services.{service}.rebuild")
+    made.add_argument("--verify", action="store_true", help="only compare")
+    made.add_argument("--json", action="store_true", help="machine-readable output")
+    return made
+
+
+def finished(
+    service: str,
+    options: argparse.Namespace,
+    work: Callable[[Told], dict[str, Any]],
+    sentence: Callable[[dict[str, Any]], str],
+) -> int:
+    """Runs the work, shows its progress and its report; the exit code."""
     try:
-        tools = Tools.open(Settings.from_env(), service)
-        report = verify(projection, tools) if options.verify else rebuild(projection, tools)
+        with told(service, quiet=options.json) as progress:
+            report = work(progress)
     except SamlaError as error:
         print(f"samla: {error}", file=sys.stderr)
         return 2
-    print(orjson.dumps(report).decode() if options.json else _sentence(report))
-    return 0 if report["equal"] or not options.verify else 1
+    except PyMongoError as error:
+        print(f"samla: MongoDB does not answer ({type(error).__name__}): is the suite up?", file=sys.stderr)
+        return 2
+    print(orjson.dumps(report).decode() if options.json else sentence(report))
+    return 0 if report.get("equal", True) or not options.verify else 1
 
 
-def _sentence(report: Mapping[str, Any]) -> str:
+def compared(report: Mapping[str, Any]) -> str:
+    """The report of `verify` and `rebuild`, to read."""
     return (
         f"{report['service']}: {report['documents']} documents from {report['events']} events in "
         f"{report['seconds']:.1f} s: {'equal' if report['equal'] else 'NOT EQUAL'}, "

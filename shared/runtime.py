@@ -23,6 +23,7 @@ from shared.errors import Unavailable
 from shared.eventlog import MongoEventLog
 from shared.keyring import Keyring
 from shared.keystore import MongoKeyStore
+from shared.lease import process_exists
 from shared.messaging import EVICTIONS, Listener, Message, NudgePublisher
 from shared.mongo import Document, MongoTransactor, connect
 
@@ -50,7 +51,7 @@ class Instances:
         """Says that this instance is here, and that those of this host whose process is gone are not."""
         host, _, _ = self.name.rpartition(":")
         for doc in self._instances.find({"host": host}):
-            if doc["_id"] != self.name and not _process_exists(int(doc["_id"].rpartition(":")[2])):
+            if doc["_id"] != self.name and not process_exists(int(doc["_id"].rpartition(":")[2])):
                 self._instances.delete_one({"_id": doc["_id"]})
         self.beat()
 
@@ -75,16 +76,6 @@ class Instances:
 def instance_name() -> str:
     """`host:pid`."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @dataclass

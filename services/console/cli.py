@@ -2,8 +2,6 @@
 
 import itertools
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -38,6 +36,7 @@ from services.console.importing.sending import (
 )
 from services.console.importing.trying import trial
 from services.console.progress import behind
+from services.console.rebuild_command import rebuild
 from shared.config import Settings
 from shared.errors import NotFound, SamlaError
 
@@ -709,26 +708,7 @@ def log_read(stream: str, partition: Whole = 0, after: Whole = 0, limit: Limit =
     show.table(found, ["position", "type", "subject", "time", "sealed", "data"], as_json, least=["sealed", "time"])
 
 
-# Rebuilding
-
-REBUILDS = ("identity", "profile", "segmentation", "activation", "privacy")
-
-
-@app.command("rebuild")
-def rebuild(
-    service: Annotated[str, typer.Argument(help="One service's projections; all where left out.")] = "",
-    verify: Annotated[bool, typer.Option("--verify", help="Only compare with the live ones.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Rebuilds what a service derived from the log; with --verify beside the live, proving that they are equal."""
-    if service and service not in REBUILDS:
-        raise typer.BadParameter(f"nothing to rebuild in {service}: {', '.join(REBUILDS)}")
-    options = (["--verify"] if verify else []) + (["--json"] if as_json else [])
-    codes = [
-        subprocess.run([sys.executable, "-m", f"services.{name}.rebuild", *options], check=False).returncode
-        for name in ([service] if service else REBUILDS)
-    ]
-    raise typer.Exit(max(codes))
+app.command("rebuild")(rebuild)
 
 
 def main() -> None:

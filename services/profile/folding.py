@@ -27,6 +27,8 @@ from shared.transaction import Transaction
 SERVICE: Final = "profile"
 STATES: Final = "profile.states"
 """The subscription that folds."""
+PEOPLE: Final = "profile.people"
+ERASURES: Final = "profile.erasures"
 
 
 class Again(NamedTuple):

@@ -1,26 +1,36 @@
-"""Profiles from the log: `python -m services.profile.rebuild [--verify] [--json]`."""
+"""Profiles from the log: `python -m services.profile.rebuild [--verify] [--processes N] [--engine dask] [--json]`."""
 
+import argparse
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts.streams import IDENTITY, TRACKING
-from contracts.tracking import CORRECTED
-from services.profile.domain.placing import subject_of
-from services.profile.domain.state import add
-from services.profile.folding import STATES, folded_again, named_in, readable, regroup
-from services.profile.store import ProfileStore, States
-from services.profile.traits import Defined, TraitStore
-from shared.eventlog import partition_of
-from shared.rebuild import Rows, Tools, Upto, run
+from services.profile import bulk
+from services.profile.bulk import Engine, Here, Processes
+from services.profile.domain.state import FOLD_VERSION
+from services.profile.folding import SERVICE
+from services.profile.store import ProfileStore
+from services.profile.takeover import REBUILT, Marks, TakeOver
+from services.profile.traits import TraitStore
+from shared import logs
+from shared.config import Settings
+from shared.errors import SettingsError
+from shared.progress import Told
+from shared.rebuild import Rows, Tools, Upto, compared, finished, parser, verify
 
-MOST_IN_MEMORY: Final = 20_000
-"""Subjects whose states are gathered before they are written; all of a subject's events lie in one partition."""
-WRITTEN: Final = 1_000
+PARENT_SECONDS: Final = 1.0
+PLAIN: Final = "plain"
+DASK: Final = "dask"
 
 
 class ProfileProjection:
-    """See shared.rebuild.Projection."""
+    """See shared.rebuild.Projection. What is made beside has a name of its own: no other rebuild writes to it."""
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self.end = f"{REBUILT}{os.urandom(4).hex()}"
+        self.engine = engine or Here()
 
     def upto(self, tools: Tools, handled: Upto, session: Any) -> Mapping[tuple[str, int], int]:
         """As far as the service's checkpoints."""
@@ -32,21 +42,23 @@ class ProfileProjection:
 
     def fold(self, tools: Tools, upto: Upto) -> int:
         """Whose subjects and events are first, then their states."""
-        store = ProfileStore(tools.db, tools.keyring, beside=True)
-        store.setup()
-        return _follow_identity(store, tools, upto) + _fold_states(store, tools, upto)
+        self._made(tools).setup()
+        return bulk.fold(tools, self.end, upto, self.engine)
 
     def beside(self, tools: Tools) -> Rows:
         """What was folded."""
-        return ProfileStore(tools.db, tools.keyring, beside=True).rows(_filled(tools))
+        return self._made(tools).rows(_filled(tools))
 
     def swap(self, tools: Tools) -> None:
-        """The rebuilt states become the live ones."""
-        ProfileStore(tools.db, tools.keyring).replace_with(ProfileStore(tools.db, tools.keyring, beside=True))
+        """A take-over does that: see services.profile.takeover."""
+        raise NotImplementedError
 
     def clear(self, tools: Tools) -> None:
         """Drops what was made beside."""
-        ProfileStore(tools.db, tools.keyring, beside=True).drop()
+        self._made(tools).drop()
+
+    def _made(self, tools: Tools) -> ProfileStore:
+        return ProfileStore(tools.db, tools.keyring, beside=self.end)
 
 
 def _filled(tools: Tools) -> set[str]:
@@ -54,60 +66,79 @@ def _filled(tools: Tools) -> set[str]:
     return {row["_id"] for row in TraitStore(tools.db).rows() if row["filled"]}
 
 
-def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
-    count = 0
-    defined = TraitStore(tools.db).refresh()
-    gathered: dict[str, States] = {}
-    corrected: set[str] = set()
-    for page in tools.events(TRACKING, upto, subscription=STATES):
-        count += len(page)
-        corrected |= {event.subject for event in page if event.type == CORRECTED}
-        said = [(event, event.id) for event in page if event.type != CORRECTED]
-        placing = store.placing({event.subject for event in page}, [event.id for event in page])
-        for at, delta in readable(tools.keyring, said, placing, defined.traits).items():
-            add(gathered.setdefault(at, {}), delta)
-        if len(gathered) > MOST_IN_MEMORY:
-            _write(store, tools, gathered, defined)
-            gathered = {}
-    _write(store, tools, gathered, defined)
-    _correct(store, tools, upto, sorted(corrected), defined)
-    return count
+def main(arguments: list[str]) -> int:
+    """0 where it is done, and with --verify equal; 1 where it is not equal, 2 for a wrong setting."""
+    options = _parser().parse_args(arguments)
+    if options.attended:
+        _end_with(os.getppid())
+
+    def work(progress: Told) -> dict[str, Any]:
+        settings = Settings.from_env()
+        # What is logged goes to standard error.
+        logs.configure(settings, SERVICE)
+        tools = Tools.open(settings, SERVICE, progress)
+        tools.checkpoints.setup()
+        marks = Marks(tools.db, tools.checkpoints, tools.transactor)
+        lease = marks.lease()
+        engine = _engine(options)
+        if not lease.take():
+            progress.phase("waiting for another rebuild to end")
+            lease.wait()
+        with lease.kept():
+            if options.if_older and marks.fold() == FOLD_VERSION:
+                return {"service": SERVICE, "done": "by another"}
+            if options.verify:
+                marks.recover()
+                return verify(ProfileProjection(engine), tools)
+            projection = ProfileProjection(engine)
+            return TakeOver(tools, marks, lease, projection.end, projection.fold).run()
+
+    return finished(SERVICE, options, work, compared if options.verify else _sentence)
 
 
-def _correct(store: ProfileStore, tools: Tools, upto: Upto, subjects: list[str], defined: Defined) -> None:
-    """Folds the subjects again whose events were corrected."""
-    gone = tools.keyring.fenced(subjects)
-    parked = tools.parked(STATES)
-    for subject in subjects:
-        if subject not in gone:
-            at = upto[TRACKING, partition_of(subject, tools.log.partitions(TRACKING))]
-            placing = store.placing([subject])
-            states = folded_again(tools.log, tools.keyring, subject, at, parked, placing, defined.traits)
-            store.save(states, whole=True, defined=defined.version)
-            store.drop_slots(store.prints([subject]).keys() - states.keys())
-            store.settle(states)
+def _parser() -> argparse.ArgumentParser:
+    made = parser(SERVICE)
+    made.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that fold, side by side")
+    made.add_argument("--engine", choices=(PLAIN, DASK), default=PLAIN, help="what runs them")
+    made.add_argument("--scheduler", default="", help="with --engine dask: its address; else a cluster is made here")
+    made.add_argument("--if-older", action="store_true", help="only where the states are by an older fold")
+    made.add_argument("--attended", action="store_true", help="end with the process that has started this")
+    return made
 
 
-def _write(store: ProfileStore, tools: Tools, gathered: dict[str, States], defined: Defined) -> None:
-    """Together with what of the same subjects was written before."""
-    slots = sorted(gathered)
-    for start in range(0, len(slots), WRITTEN):
-        page = slots[start : start + WRITTEN]
-        gone = tools.keyring.fenced({subject_of(each) for each in page})
-        living = [each for each in page if subject_of(each) not in gone]
-        for at, known in store.load(living).items():
-            add(gathered[at], known.states)
-        store.save({each: gathered[each] for each in living}, defined=defined.version)
-        store.settle(living)
+def _engine(options: argparse.Namespace) -> Engine:
+    if options.processes < 1:
+        raise SettingsError("--processes is a number from 1")
+    if options.scheduler and options.engine != DASK:
+        raise SettingsError("--scheduler goes with --engine dask")
+    if options.engine == DASK:
+        # Only here: nobody else needs the package.
+        from services.profile.cluster import Cluster  # noqa: PLC0415
+
+        return Cluster(options.scheduler, options.processes)
+    return Processes(options.processes) if options.processes > 1 else Here()
 
 
-def _follow_identity(store: ProfileStore, tools: Tools, upto: Upto) -> int:
-    count = 0
-    for page in tools.events(IDENTITY, upto):
-        count += len(page)
-        regroup(store, page, tools.keyring.fenced(named_in(page)))
-    return count
+def _end_with(parent: int) -> None:
+    """Ends this process when that one is gone: by then it is somebody else's child. And others go first."""
+    os.nice(10)
+
+    def watch() -> None:
+        while not threading.Event().wait(PARENT_SECONDS):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _sentence(report: Mapping[str, Any]) -> str:
+    if "done" in report:
+        return f"{report['service']}: nothing to do, the states are by today's fold"
+    return (
+        f"{report['service']}: {report['documents']:,} documents from {report['events']:,} events in "
+        f"{report['seconds']:.1f} s, {report['caught_up']:,} more meanwhile; held up for {report['held_seconds']:.2f} s"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(run(ProfileProjection(), "profile", sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

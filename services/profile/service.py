@@ -8,8 +8,9 @@ from nameko.rpc import rpc
 from contracts.profile import Known
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
 from services.profile.filling import Filling
-from services.profile.folding import STATES, Folding
+from services.profile.folding import ERASURES, PEOPLE, STATES, Folding
 from services.profile.reading import Reading
+from services.profile.renewing import Renewing
 from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.consumer import Finish
@@ -34,6 +35,8 @@ class Parts:
         self.traits.refresh()
         self.folding = Folding(self.states, runtime.log, runtime.keyring, runtime.checkpoints, self.traits)
         self.filling = Filling(self.states, self.traits, self.folding, runtime.transactor, runtime.checkpoints)
+        self.renewing = Renewing(runtime.db, self.states, runtime.checkpoints, runtime.transactor)
+        self.renewing.start()
         self.reading = Reading(self.states, runtime.log, runtime.keyring, self.traits, runtime.clock)
 
 
@@ -53,12 +56,12 @@ class ProfileService(Service):
         """Events become states."""
         return self.store.folding.fold(events)
 
-    @subscribe("profile.people", stream=IDENTITY)
+    @subscribe(PEOPLE, stream=IDENTITY)
     def on_identity(self, events: list[Event]) -> Finish | None:
         """States become people's."""
         return self.store.folding.follow(events)
 
-    @subscribe("profile.erasures", stream=PRIVACY)
+    @subscribe(ERASURES, stream=PRIVACY)
     def on_privacy(self, events: list[Event]) -> Finish | None:
         """Erased people's states are dropped."""
         return self.store.folding.forget(events)
@@ -68,6 +71,11 @@ class ProfileService(Service):
         """States that lack a computed trait get it."""
         while self.store.filling.step():
             eventlet.sleep(0)
+
+    @ticker("profile.renewing", seconds=2)
+    def renew(self) -> None:
+        """States by an older fold are made anew."""
+        self.store.renewing.step()
 
     @rpc(expected_exceptions=SamlaError)
     def add_trait(self, key: str, definition: dict[str, Any]) -> dict[str, Any]:

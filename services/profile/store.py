@@ -60,11 +60,10 @@ class Print(NamedTuple):
 
 
 class ProfileStore:
-    """The states. With `beside`, others beside the live ones: a rebuild's."""
+    """The states. With `beside`, the end of their collections' names, others beside the live ones: a rebuild's."""
 
-    def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
-        end = "_rebuilt" if beside else ""
-        options = BESIDE if beside else {}
+    def __init__(self, db: "Database[Any]", keyring: Keyring, beside: str = "") -> None:
+        end, options = beside, BESIDE if beside else {}
         self.states = db.get_collection(f"states{end}", **options)
         self.merges = db.get_collection(f"merges{end}", **options)
         self.given = db.get_collection(f"given{end}", **options)
@@ -190,6 +189,10 @@ class ProfileStore:
         found = list(self.states.find(chosen, {"since": 1, "turn": 1, "v": 1}, batch_size=10_000)) if subjects else []
         placing = self._placing([doc for doc in found if doc["_id"] in subjects and "turn" in doc], events)
         return placing, {subject_of(doc["_id"]) for doc in found if doc.get("v", FOLD_VERSION) != FOLD_VERSION}
+
+    def has_older(self) -> bool:
+        """Whether some states are by an older fold."""
+        return self.states.find_one({"v": {"$exists": True, "$ne": FOLD_VERSION}}, {"_id": 1}) is not None
 
     def placing(self, subjects: Collection[str], events: Collection[str] | None = None) -> Placing:
         """Where these events (all where none are named) of these subjects belong."""
@@ -369,15 +372,6 @@ class ProfileStore:
             yield f"merge {doc['_id']}", str(doc["into"]).encode()
         for doc in self.given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
-
-    def replace_with(self, other: "ProfileStore") -> None:
-        """Puts other states in these ones' place."""
-        for mine, theirs in (
-            (self.states, other.states),
-            (self.merges, other.merges),
-            (self.given, other.given),
-        ):
-            theirs.rename(mine.name, dropTarget=True)
 
 
 def _place(at: str) -> str:

@@ -17,6 +17,7 @@ from services.profile.domain.state import with_traits
 from services.profile.store import States
 from shared.errors import SamlaError
 from shared.keyring import new_id
+from shared.transaction import Transaction
 
 KEY: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MOST_TRAITS: Final = 100
@@ -99,6 +100,11 @@ class TraitStore:
             {"since": {"$lte": version}, "filled": False}, {"$set": {"filled": True}}
         ).modified_count:
             self.refresh()
+
+    def lack(self, version: int, within: Transaction) -> None:
+        """Those later than this version are not in all states any more: they were rebuilt meanwhile."""
+        later = {"since": {"$gt": version}}
+        self._traits.update_many(later, {"$set": {"filled": False}}, session=within.session)
 
     def known(self) -> Defined:
         """The set as it was when last looked at."""

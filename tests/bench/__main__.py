@@ -171,15 +171,26 @@ class Bench:
         self.note("webhook.p99", waits[int(len(waits) * 0.99)], "ms", 500, "lower")
 
     def rebuild(self) -> None:
-        """Rebuilding the profiles from the log, beside the live ones."""
+        """Rebuilding the profiles from the log, beside the live ones, on so many processes; and how long live is held
+        up when the rebuilt ones take over."""
         self.quiet()
+        for name, goal, options in (
+            ("rebuild", 15_000, ()),
+            ("rebuild.1", None, ("--processes", "1")),
+            ("rebuild.2", None, ("--processes", "2")),
+        ):
+            report = self._rebuilt("--verify", *options)
+            assert report["equal"], report
+            self.note(name, report["events"] / report["seconds"], "events/s", goal)
+        self.note("rebuild.held", self._rebuilt()["held_seconds"] * 1000, "ms", 1_000, "lower")
+
+    def _rebuilt(self, *options: str) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, "-m", "services.profile.rebuild", "--verify", "--json"],
+            [sys.executable, "-m", "services.profile.rebuild", "--json", *options],
             env=self.suite.environment, cwd=ROOT, capture_output=True, check=True,
         )  # fmt: skip
-        report = json.loads(done.stdout)
-        assert report["equal"], report
-        self.note("rebuild", report["events"] / report["seconds"], "events/s", 15_000)
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
 
     def importing(self) -> None:
         """A large file, see tests/bench/importing.py."""
