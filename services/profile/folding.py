@@ -506,12 +506,14 @@ def regroup(
     `gone`. States are left as they are."""
     followed = []
     owners: dict[str, str | None] = {}
+    marking = Marking(store, within)
     for event in events:
         facts = [fact for fact in facts_of(event) if is_about_living(fact, gone)]
         if event.type not in FOLLOWED or (not facts and event.type not in identity.REGROUPINGS):
             continue
         if event.type in identity.REGROUPINGS:
             store.give(owners, within)
+            marking.flush()
             owners = dict.fromkeys(_dissolved(store, event, within) - set(gone))
         for fact in facts:
             if fact["type"] in (identity.CREATED, identity.ATTACHED):
@@ -522,9 +524,10 @@ def regroup(
                 old, into = str(fact["profile"]), str(fact["into"])
                 store.merge(old, into, within, told={old, into}.isdisjoint(gone))
             elif fact["type"] in _MARKING:
-                _mark(store, fact, within)
+                marking.say(fact)
         followed.append(event)
     store.give(owners, within)
+    marking.flush()
     return followed
 
 
@@ -539,15 +542,37 @@ def _dissolved(store: ProfileStore, event: Event, within: Transaction | None) ->
     return members
 
 
-def _mark(store: ProfileStore, fact: Mapping[str, Any], within: Transaction | None) -> None:
-    subject = str(fact["subject"])
-    if fact["type"] == identity.GIVEN:
-        store.assign({str(fact["event"]): (subject, str(fact["to"]))}, within)
-        store.mark({}, [subject], within)
-    elif fact["type"] == identity.UNSHARED:
-        store.mark({subject: None}, [subject], within)
-    else:
-        store.mark({subject: int(fact["since"])}, [subject], within)
+class Marking:
+    """Gathers what is said of shared devices and of single events, and writes it at once."""
+
+    def __init__(self, store: ProfileStore, within: Transaction | None) -> None:
+        self._store = store
+        self._within = within
+        self._subjects: set[str] = set()
+        self._since: dict[str, int | None] = {}
+        self._given: dict[str, tuple[str, str]] = {}
+
+    def say(self, fact: Mapping[str, Any]) -> None:
+        """One fact more, in identity's order."""
+        subject = str(fact["subject"])
+        if fact["type"] == identity.SHARED:
+            since = int(fact["since"])
+            if (before := self._since.get(subject, since)) is None:
+                # It was its own again in between: only then is what was said first void.
+                self.flush()
+                before = since
+            self._since[subject] = min(since, before)
+        elif fact["type"] == identity.UNSHARED:
+            self._since[subject] = None
+        else:
+            self._given[str(fact["event"])] = (subject, str(fact["to"]))
+        self._subjects.add(subject)
+
+    def flush(self) -> None:
+        """Writes it."""
+        self._store.assign(self._given, self._within)
+        self._store.mark(self._since, self._subjects, self._within)
+        self._subjects, self._since, self._given = set(), {}, {}
 
 
 def folded_again(
@@ -624,7 +649,7 @@ def _telling(names: set[str]) -> set[str]:
 
 
 def _names(delta: States, defined: Defined) -> set[str]:
-    keys = {f"computed.{each.id}": f"computed.{each.key}" for each in defined.traits}
+    keys = {f"computed.{each.id}": each.name for each in defined.traits}
     plain = {keys.get(name, name) for cls, state in delta.items() if not is_sensitive(cls) for name in names_of(state)}
     return plain | {SENSITIVE} if any(map(is_sensitive, delta)) else plain
 
