@@ -20,28 +20,32 @@ def said_by(event: Event) -> Said:
 
 
 def as_they_stand(
-    log: EventLog, subject: str, upto: int | None = None, without: Collection[str] = ()
+    log: EventLog,
+    subject: str,
+    upto: int | None = None,
+    without: Collection[str] = (),
+    known_at: int | None = None,
 ) -> Iterator[list[Said]]:
     """Pages of a subject's events, up to a position, each as its last correction says and where that one stands.
-    Events and corrections with the ids of `without` are left out."""
-    last, pages = _last(log, subject, upto, without)
+    Events and corrections with the ids of `without` are left out, and what was received after `known_at` (ms)."""
+    last, pages = _last(log, subject, upto, without, known_at)
     for page in pages:
         yield [(event, identity) for event, identity in page if last.get(identity) == event.position]
 
 
 def as_they_were(log: EventLog, subject: str) -> Iterator[list[Said]]:
     """Pages of what corrections stand in place of, and still is in the log."""
-    last, pages = _last(log, subject, None, ())
+    last, pages = _last(log, subject, None, (), None)
     for page in pages:
         yield [(event, identity) for event, identity in page if last.get(identity, event.position) != event.position]
 
 
 def _last(
-    log: EventLog, subject: str, upto: int | None, without: Collection[str]
+    log: EventLog, subject: str, upto: int | None, without: Collection[str], known_at: int | None
 ) -> tuple[dict[str, int], Iterable[list[Said]]]:
     """Event -> where its body stands; and the pages, which are read a second time where they are many."""
     last: dict[str, int] = {}
-    pages = _pages(log, subject, upto, without)
+    pages = _pages(log, subject, upto, without, known_at)
     kept = next(pages, [])
     more = next(pages, None)
     for page in chain([kept], [] if more is None else chain([more], pages)):
@@ -49,14 +53,22 @@ def _last(
             # A correction of what is left out corrects nothing.
             if event.type != CORRECTED or identity in last:
                 last[identity] = event.position
-    return last, [kept] if more is None else _pages(log, subject, upto, without)
+    return last, [kept] if more is None else _pages(log, subject, upto, without, known_at)
 
 
-def _pages(log: EventLog, subject: str, upto: int | None, without: Collection[str]) -> Iterator[list[Said]]:
+def _pages(
+    log: EventLog, subject: str, upto: int | None, without: Collection[str], known_at: int | None
+) -> Iterator[list[Said]]:
     at = 0
     while page := log.read_subject(TRACKING, subject, at, PAGE):
         at = page[-1].position
-        held = [each for each in page if each.id not in without and (upto is None or each.position <= upto)]
+        held = [
+            each
+            for each in page
+            if each.id not in without
+            and (upto is None or each.position <= upto)
+            and (known_at is None or each.time <= known_at)
+        ]
         yield [(each, str(each.data.get("corrects")) if each.type == CORRECTED else each.id) for each in held]
         if len(page) < PAGE or (upto is not None and at >= upto):
             return

@@ -4,10 +4,15 @@ Tested by one conformance suite, tests/conformance/test_eventlog.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from contracts.streams import IDENTITY
 from shared.eventlog.event import Appended, Event, NewEvent
 from shared.transaction import Transaction
+
+FOUND_BY: Final[Mapping[str, tuple[str, ...]]] = {IDENTITY: ("dissolved", "facts.profile")}
+"""Stream -> fields of `data` by which its events are found: rare ones, that few events have. What is decided again is
+one event about many people, and lies under one of them."""
 
 
 class EventLog(Protocol):
@@ -42,11 +47,25 @@ class EventLog(Protocol):
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""
 
+    def read_subject_back(self, stream: str, subject: str, before: int | None = None, limit: int = 500) -> list[Event]:
+        """At most `limit` events of one subject before a position (from the end where there is none), the last one
+        first."""
+
     def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
         """The events with these ids, of those that there are."""
+
+    def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
+        """The events in whose `data` one of these values stands in a field, in the order of partitions and positions;
+        only by fields that are named in FOUND_BY."""
 
     def heads(self, stream: str) -> Mapping[int, int]:
         """Partition -> its last position (0 where nothing was appended yet)."""
 
     def partitions(self, stream: str) -> int:
         """Into how many partitions the stream is cut."""
+
+
+def check_field(stream: str, field: str) -> None:
+    """Raises KeyError where events of a stream are not found by this."""
+    if field not in FOUND_BY.get(stream, ()):
+        raise KeyError(f"events of {stream} are not found by {field}")

@@ -153,7 +153,7 @@ def test_the_command_line_shows_what_was_known_then(world):
     assert (now["descriptive"]["plan"]["value"], then["descriptive"]["plan"]["value"]) == ("pro", "free")
     assert {"event", "source", "party", "time"} <= set(now["descriptive"]["plan"])
     timeline = world.samla("profile", "timeline", f"user:{user}", "--json")
-    assert [line["what"] for line in timeline] == ["identify", "identify"]
+    assert [line["what"] for line in timeline["lines"]] == ["identify", "identify"]
 
 
 def test_the_log_holds_what_the_collector_has_acknowledged(world):
