@@ -10,9 +10,12 @@ from contracts.streams import IDENTITY
 from shared.eventlog.event import Appended, Event, NewEvent
 from shared.transaction import Transaction
 
-FOUND_BY: Final[Mapping[str, tuple[str, ...]]] = {IDENTITY: ("dissolved", "facts.profile")}
-"""Stream -> fields of `data` by which its events are found: rare ones, that few events have. What is decided again is
-one event about many people, and lies under one of them."""
+FOUND_BY: Final[Mapping[str, Mapping[str, str]]] = {
+    IDENTITY: {"profile": "into", "subject": "to", "dissolved": "dissolved", "facts.profile": "facts"}
+}
+"""Stream -> field of `data` by which events are found -> the field that just those have which are found by it: few. A
+merge lies under the one that stays, what is given to somebody under who has it, what is decided again about many people
+under one of them."""
 
 
 class EventLog(Protocol):
@@ -55,8 +58,8 @@ class EventLog(Protocol):
         """The events with these ids, of those that there are."""
 
     def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
-        """The events in whose `data` one of these values stands in a field, in the order of partitions and positions;
-        only by fields that are named in FOUND_BY."""
+        """The events in whose `data` one of these values stands in a field, in the order of partitions and positions,
+        of those that FOUND_BY names."""
 
     def heads(self, stream: str) -> Mapping[int, int]:
         """Partition -> its last position (0 where nothing was appended yet)."""
@@ -65,7 +68,9 @@ class EventLog(Protocol):
         """Into how many partitions the stream is cut."""
 
 
-def check_field(stream: str, field: str) -> None:
-    """Raises KeyError where events of a stream are not found by this."""
-    if field not in FOUND_BY.get(stream, ()):
+def mark_of(stream: str, field: str) -> str:
+    """What events of a stream have that are found by a field. Raises KeyError where none are."""
+    found = FOUND_BY.get(stream, {}).get(field)
+    if found is None:
         raise KeyError(f"events of {stream} are not found by {field}")
+    return found

@@ -7,7 +7,7 @@ from contracts.streams import STREAMS
 from shared.conditions import values_at
 from shared.errors import SubjectsFenced
 from shared.eventlog.event import Appended, Event, NewEvent, fair_shares, partition_of
-from shared.eventlog.log import check_field
+from shared.eventlog.log import mark_of
 from shared.eventlog.mongo import Fences, no_fences
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.memory import MemoryTransactor
@@ -107,14 +107,16 @@ class MemoryEventLog:
 
     def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
         """The events that hold one of these values in a field of `data`."""
-        check_field(stream, field)
+        mark = mark_of(stream, field)
         wanted = set(values)
         with self._transactor.lock:
             found = [
                 event
                 for (of, _), held in sorted(self._events.items())
                 for event in held
-                if of == stream and any(value in wanted for value in values_at(event.data, field))
+                if of == stream
+                and mark in event.data
+                and any(value in wanted for value in values_at(event.data, field))
             ]
         return [self._upcasters.event(event) for event in found]
 

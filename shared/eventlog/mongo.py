@@ -20,7 +20,7 @@ from pymongo.read_concern import ReadConcern
 from contracts.streams import STREAMS
 from shared.errors import SamlaError, SubjectsFenced, Unavailable
 from shared.eventlog.event import Appended, Event, NewEvent, fair_shares, partition_of, without_repeats
-from shared.eventlog.log import FOUND_BY, check_field
+from shared.eventlog.log import FOUND_BY, mark_of
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.mongo import Document
 from shared.transaction import Again, Transaction, Transactor
@@ -71,8 +71,11 @@ class MongoEventLog:
             collection = self._events_of[stream]
             collection.create_index([("partition", ASCENDING), ("id", ASCENDING)], unique=True, name="duplicates")
             collection.create_index([("subject", ASCENDING), ("_id", ASCENDING)], name="subject")
-            for field in FOUND_BY.get(stream, ()):
-                collection.create_index([(f"data.{field}", ASCENDING)], name=f"by_{field}", sparse=True)
+            for field, mark in FOUND_BY.get(stream, {}).items():
+                having = {f"data.{mark}": {"$exists": True}}
+                collection.create_index(
+                    [(f"data.{field}", ASCENDING)], name=f"by_{field}", partialFilterExpression=having
+                )
             self._keep_partitions(stream, partitions)
 
     def _keep_partitions(self, stream: str, partitions: int) -> None:
@@ -232,8 +235,9 @@ class MongoEventLog:
 
     def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
         """The events that hold one of these values in a field of `data`."""
-        check_field(stream, field)
-        return self._events(stream, {f"data.{field}": {"$in": list(values)}}, 0) if values else []
+        mark = mark_of(stream, field)
+        chosen = {f"data.{field}": {"$in": list(values)}}
+        return self._events(stream, {"$and": [chosen, {f"data.{mark}": {"$exists": True}}]}, 0) if values else []
 
     def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
         """The events with these ids, of those that there are."""
