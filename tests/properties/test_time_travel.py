@@ -1,6 +1,7 @@
 """A profile at any instant is what a plain, slow re-computation of the whole log gives, after any history."""
 
 import random
+from contextlib import suppress
 from itertools import pairwise
 
 import orjson
@@ -14,6 +15,7 @@ from services.privacy.domain.belonging import belonging_of
 from services.profile.folding import STATES
 from services.profile.reading import At
 from services.profile.rebuild import ProfileProjection
+from shared.errors import Conflict
 from shared.eventlog import NewEvent, derive_id
 from shared.keyring import ORDINARY, Sealing
 from shared.rebuild import Tools, verify
@@ -134,7 +136,9 @@ class History:
         profile, group = chance.choice(groups)
         merges = [each for each in world.explaining.explain(profile)["chain"] if each["decided"] == "merged"]
         if merges and chance.random() < 0.6:
-            world.regrouping.split_merge(chance.choice(merges)["id"])
+            # One that an explanation lists may be no merge of this person's any more.
+            with suppress(Conflict):
+                world.regrouping.split_merge(chance.choice(merges)["id"])
         else:
             world.regrouping.split_identifier(profile, chance.choice(sorted(group)))
 
@@ -360,7 +364,7 @@ def played(world, seed, steps=40):
     return history
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_profile_at_any_instant_is_what_the_whole_log_gives(world, seed):
     """Late, early and repeated events, corrections, merges, splits, shared devices and erasures: every part, every
     computed trait and window, by event time, by what was known then, and by both, of every profile that there is or
