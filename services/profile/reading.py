@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from contracts.profile import Facts, Known
-from services.profile.correcting import Said, as_they_stand, as_they_were
+from services.profile.correcting import Said, as_they_stand, as_they_were, backwards
 from services.profile.domain.believing import Believing
 from services.profile.domain.comparing import differences
 from services.profile.domain.computed import Trait
@@ -191,7 +191,7 @@ class Reading:
 
     def _folded_of(self, where: Where, at: At, cls: str) -> State:
         state, traits = empty(), self._traits.known().traits
-        for _, identity, body in self._bodies(where, cls, self._as_they_stand(at.known_at)):
+        for _, identity, body in self._bodies(where, cls, self._backwards(at.known_at)):
             if at.as_of is None or body["time"] <= at.as_of:
                 said = folded(body, identity, traits)
                 if said is not None:
@@ -238,7 +238,7 @@ class Reading:
         where = self._where(self._subjects(profile))
         return {
             "profile": self.show(profile, sensitive=True),
-            "events": self._exported(where, self._as_they_stand()),
+            "events": self._exported(where, lambda subject: as_they_stand(self._log, subject)),
             "corrected": self._exported(where, lambda subject: as_they_were(self._log, subject)),
         }
 
@@ -256,8 +256,8 @@ class Reading:
     def _where(self, subjects: Collection[Subject]) -> Where:
         return Where({each.id for each in subjects}, lambda subject: self._store.placing([subject]))
 
-    def _as_they_stand(self, known_at: int | None = None) -> ReadEvents:
-        return lambda subject: as_they_stand(self._log, subject, known_at=known_at)
+    def _backwards(self, known_at: int | None) -> ReadEvents:
+        return lambda subject: (page.said for page in backwards(self._log, subject, known_at))
 
     def _bodies(self, where: Where, cls: str, reading: ReadEvents) -> Iterator[Opened]:
         """Every event of the slots that has not been erased and can be read."""

@@ -11,18 +11,16 @@ received late may stand anywhere.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from typing import Any, Final
 
-from contracts.streams import TRACKING
-from contracts.tracking import CORRECTED
-from services.profile.correcting import Said
+from services.profile.correcting import backwards
 from services.profile.domain.placing import subject_of
 from services.profile.domain.view import line_of
 from services.profile.opening import MALFORMED, opened
 from services.profile.store import ProfileStore
 from shared.errors import SamlaError
-from shared.eventlog import Event, EventLog
+from shared.eventlog import EventLog
 from shared.keyring import Keyring
 
 MARGIN_MS: Final = 3_600_000
@@ -60,17 +58,12 @@ class Timeline:
         return {"lines": lines[:limit], "next": last and f"{last['time']}.{last['event']}"}
 
     def _read(self, subject: str, slots: Collection[str], latest: "_Latest") -> None:
-        corrected: set[str] = set()
-        at: int | None = None
-        while page := self._log.read_subject_back(TRACKING, subject, at, PAGE):
-            at = page[-1].position
-            said = list(_as_they_stand(page, corrected))
+        for said, received in backwards(self._log, subject, size=PAGE):
             placing = self._store.placing([subject], [identity for _, identity in said])
             for _, identity, body in opened(self._keyring, said):
                 if placing.slot_of(subject, identity, body["time"]) in slots and (line := _line(body, identity)):
                     latest.add(line)
-            received = min(each.time for each in page)
-            if len(page) < PAGE or latest.has_no_room_for(received + MARGIN_MS):
+            if latest.has_no_room_for(received + MARGIN_MS):
                 return
 
 
@@ -80,19 +73,6 @@ def _line(body: dict[str, Any], identity: str) -> Line | None:
         return line_of(body, identity)
     except MALFORMED:
         return None
-
-
-def _as_they_stand(page: Sequence[Event], corrected: set[str]) -> Iterator[Said]:
-    """Of events in backward order those that stand; `corrected`: whose correction has been seen."""
-    for event in page:
-        identity = str(event.data.get("corrects")) if event.type == CORRECTED else event.id
-        stands = identity not in corrected
-        if event.type == CORRECTED:
-            corrected.add(identity)
-        else:
-            corrected.discard(identity)
-        if stands:
-            yield event, identity
 
 
 class _Latest:
