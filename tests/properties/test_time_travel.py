@@ -15,7 +15,7 @@ from services.privacy.domain.belonging import belonging_of
 from services.profile.folding import STATES
 from services.profile.reading import At
 from services.profile.rebuild import ProfileProjection
-from shared.errors import Conflict
+from shared.errors import Conflict, NotFound
 from shared.eventlog import NewEvent, derive_id
 from shared.keyring import ORDINARY, Sealing
 from shared.rebuild import Tools, verify
@@ -137,7 +137,7 @@ class History:
         merges = [each for each in world.explaining.explain(profile)["chain"] if each["decided"] == "merged"]
         if merges and chance.random() < 0.6:
             # One that an explanation lists may be no merge of this person's any more.
-            with suppress(Conflict):
+            with suppress(Conflict, NotFound):
                 world.regrouping.split_merge(chance.choice(merges)["id"])
         else:
             world.regrouping.split_identifier(profile, chance.choice(sorted(group)))
