@@ -3,6 +3,7 @@
 Ids, names and numbers; what a person said or is stands in the answers about profiles and quarantined messages only.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,6 +44,14 @@ def _limit(usual: int = 50, most: int = MOST_ROWS) -> fields.Integer:
 def _moment(text: str = "") -> fields.Integer:
     described = {"description": text, "unit": "ms since 1970 UTC"}
     return fields.Integer(required=True, metadata=described)
+
+
+def _each_is_who(given: list[Any]) -> None:
+    for each in given:
+        if isinstance(each, str) and re.fullmatch(r"[0-9a-f]{32}", each):
+            continue
+        if not (isinstance(each, list) and len(each) == 2 and all(isinstance(part, str) and part for part in each)):
+            raise ValidationError("each is a profile's id, or [kind, value]")
 
 
 class Instant(fields.String):
@@ -503,7 +512,8 @@ class Found(Schema):
 class ProfileQuery(Schema):
     """As of when, and how much."""
 
-    as_of = Instant(metadata={"description": "an ISO date or time; now where left out"})
+    as_of = Instant(metadata={"description": "of what had happened by an ISO date or time; now where left out"})
+    known_at = Instant(metadata={"description": "of what was known at an ISO date or time, of who it was then"})
     sensitive = fields.Boolean(load_default=False, metadata={"description": "with what is of a special category"})
 
 
@@ -515,13 +525,113 @@ class ProfileView(Schema):
     quantitative = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "by event"})
     descriptive = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "by trait"})
     qualitative = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "surveys and opinions"})
-    sensitive = fields.Dict(metadata={"description": "the same four parts, where that was asked for"})
+    computed = fields.Dict(required=True, values=fields.Dict(), metadata={"description": "by a computed trait's key"})
+    sensitive = fields.Dict(metadata={"description": "the same parts, where that was asked for"})
+    people_then = fields.List(
+        fields.String(), metadata={"description": "of known_at: who else had one of today's identifiers then"}
+    )
+
+
+class Batch(Schema):
+    """Several profiles."""
+
+    profiles = fields.List(
+        fields.Raw(metadata={"description": "an id, or [kind, value]"}),
+        required=True,
+        validate=[validate.Length(1, 100), _each_is_who],
+    )
+    sensitive = fields.Boolean(load_default=False, metadata={"description": "with what is of a special category"})
+
+
+class Profiles(Schema):
+    """In the order in which they were asked for; null where nobody is known."""
+
+    items = fields.List(fields.Nested(ProfileView, allow_none=True), required=True)
+
+
+class ComparisonQuery(Schema):
+    """Between which instants."""
+
+    start = Instant(required=True, data_key="from", metadata={"description": "an ISO date or time"})
+    end = Instant(required=True, data_key="to", metadata={"description": "an ISO date or time"})
+    by = fields.String(
+        load_default="event",
+        validate=validate.OneOf(("event", "known")),
+        metadata={"description": "of what had happened by then, or of what was known then"},
+    )
+
+
+class Difference(Schema):
+    """Of a part, by name."""
+
+    added = fields.Dict(required=True)
+    removed = fields.Dict(required=True)
+    changed = fields.Dict(
+        required=True, metadata={"description": "{from, to, by?}; of events {count, minor_units}: how much more"}
+    )
+
+
+class Comparison(Schema):
+    """What is different between two instants, by part."""
+
+    profile = fields.String(required=True, validate=ID)
+    # `from` is a word of Python's.
+    locals()["from"] = _moment()
+    to = _moment()
+    by = fields.String(required=True)
+    identity = fields.Nested(Difference, required=True)
+    quantitative = fields.Nested(Difference, required=True)
+    descriptive = fields.Nested(Difference, required=True)
+    qualitative = fields.Nested(Difference, required=True)
+    computed = fields.Nested(Difference, required=True)
+
+
+class Search(Schema):
+    """Whom to look for."""
+
+    where = fields.Raw(
+        required=True,
+        metadata={
+            "description": 'such as {"trait": "plan", "is": "pro"}; trait, identifier or computed; of a list all'
+        },
+    )
+    after = fields.String(validate=ID, metadata={"description": "the answer's `after`, to go on"})
+    limit = _limit(100)
+
+
+class FoundProfile(Schema):
+    """Somebody of whom all conditions hold."""
+
+    profile = fields.String(required=True, validate=ID)
+    found = fields.Dict(
+        required=True, values=fields.List(fields.Raw()), metadata={"description": "what was asked about"}
+    )
+
+
+class Searched(Schema):
+    """A page, by id: it may be short, or empty, and not be the last one."""
+
+    profiles = fields.List(fields.Nested(FoundProfile), required=True)
+    after = fields.String(required=True, allow_none=True, metadata={"description": "null at the end"})
 
 
 class TimelineQuery(Schema):
-    """How much of it."""
+    """Which page of it."""
 
     limit = _limit(20)
+    before = fields.String(
+        validate=validate.Regexp(r"^-?[0-9]{1,18}\.[0-9a-f]{32}\Z"),
+        metadata={"description": "the `next` of the page before"},
+    )
+    events = fields.String(
+        validate=validate.Length(1, 2_000), metadata={"description": "only these, by name, with commas between"}
+    )
+
+    @post_load
+    def listed(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """By its names."""
+        names = [each.strip() for each in data.get("events", "").split(",") if each.strip()]
+        return {**data, "events": names} if "events" in data else data
 
 
 class Line(Schema):
@@ -533,6 +643,13 @@ class Line(Schema):
     source = fields.String(required=True)
     party = fields.String(required=True)
     event = fields.String(required=True)
+
+
+class Timeline(Schema):
+    """A page of what a person did, latest first."""
+
+    lines = fields.List(fields.Nested(Line), required=True)
+    next = fields.String(required=True, allow_none=True, metadata={"description": "null at the end"})
 
 
 class Consents(Schema):

@@ -275,6 +275,7 @@ class LikenessRow(Schema):
 
 RPCS: Final[dict[str, str]] = {
     "resolve": "([[kind, value], ...]) -> profile id of the first that is known and nobody else's, or None",
+    "identified": "([[kind, value], ...]) -> [{subject, profile, shared: whether others use it, too} or None], each",
     "members": "(profile, passed?) -> {profile, subjects, profiles, shared: {subject: since ms}, given and elsewhere: "
     "{subject: [events]}, behind}; None where there is no such profile",
     "members_of": "([{profile, causes}]) -> [the same, or None]",

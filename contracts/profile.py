@@ -114,12 +114,19 @@ RPCS: Final[dict[str, str]] = {
     "scan": "(after, limit, signals?: definitions) -> {profiles: {profile: facts}, after}; after is None at the end",
     "watch": "(owner, signals: definitions) -> {id: filled}: all that the owner needs, from now on",
     "watched": "(owner) -> {id: filled}",
-    "show": "(profile, as_of?, sensitive?) -> the profile's four parts, each value with its provenance, or None",
-    "timeline": "(profile, limit?) -> [{time, what, details, source, party, event}], latest first",
+    "show": "(profile, as_of?, sensitive?, known_at?) -> the profile's four parts and what is computed, each value "
+    "with its provenance, or None; of what had happened by as_of, of what was known at known_at (with people_then)",
+    "batch": "([profile, ...], sensitive?) -> [the same or None], in their order; 100 at most",
+    "compare": "(profile, start, end, by?) -> {profile, from, to, by, and by part {added, removed, changed}}, or None",
+    "timeline": "(profile, limit?, before?, events?) -> {lines: [{time, what, details, source, party, event}], next}, "
+    "latest first; next is the `before` of the page behind it, None at the end",
+    "search": "(where, after?, limit?) -> {profiles: [{profile, found}], after}; after is None at the end; a page "
+    "before it may be short",
     "everything": "(profile) -> {profile, events, corrected}: what an export holds",
     "add_trait": "(key, definition) -> {key, definition, created, filled, left, of}: it is filled from the log",
     "traits": "() -> [{key, definition, created, filled, left, of}], oldest first",
     "remove_trait": "(key) -> None",
     "stats": "() -> {profiles, subjects, merges}",
 }
-"""RPC of the service `profile` -> its arguments and reply."""
+"""RPC of the service `profile` -> its arguments and reply. Instants are ms since 1970 UTC. In show, batch, compare and
+timeline `profile` is an id (also of one that was merged), or [kind, value] of any identifier."""

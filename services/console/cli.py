@@ -35,6 +35,7 @@ from services.console.importing.sending import (
     send,
 )
 from services.console.importing.trying import trial
+from services.console.profile_commands import profile
 from services.console.progress import behind
 from services.console.rebuild_command import rebuild
 from shared.config import Settings
@@ -70,7 +71,7 @@ delivery = group("delivery", "What went out, what was held back, and the dead le
 quarantine = group("quarantine", "What could not be taken in, and why.")
 parked = group("parked", "Events that a service could not handle.")
 app.add_typer(identity, name="identity")
-profile = group("profile", "What is known of a person.")
+app.add_typer(profile, name="profile")
 privacy = group("privacy", "Consents, erasure, export.")
 log = group("log", "The event log.")
 
@@ -599,27 +600,6 @@ def parked_retry(
         failed += not answer["done"]
         typer.echo(f"{each}: {'handled' if answer['done'] else show.safe(answer['why'])}")
     raise typer.Exit(1 if failed else 0)
-
-
-# Profiles
-
-
-@profile.command("show")
-def profile_show(
-    who: Annotated[str, typer.Argument(help="A profile id, or kind:value such as email:a@example.org")],
-    as_of: Annotated[str, typer.Option("--as-of", help="An instant: 2017-06-01 or 2017-06-01T12:00Z")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """One profile: four parts, each value with where it is from."""
-    instant = show.instant(as_of) if as_of else None
-    found = ask("profile", "show", profile_of(who), instant, timeout=60)
-    show.card(found, as_json)
-
-
-@profile.command("timeline")
-def profile_timeline(who: str, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """What a person did, latest first."""
-    show.timeline(ask("profile", "timeline", profile_of(who), limit), as_json)
 
 
 # Privacy

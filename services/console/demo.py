@@ -198,7 +198,7 @@ class Demo:
         console.print(self._segments())
         if (shown := self._somebody(told)) is not None:
             show.card(shown)
-            show.timeline(self._services.profile.timeline(shown["profile"], 12))
+            show.timeline({**self._services.profile.timeline(shown["profile"], 12), "next": None})
             console.print(
                 "Bought and known from the CRM: as published. Visits, logins, e-mails, consents, contact ids and the "
                 "survey's answers: made up, from a fixed seed.",

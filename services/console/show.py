@@ -248,11 +248,15 @@ def instant(written: str) -> int:
         raise SamlaError(f"not an instant: {written}; write 2017-06-01 or 2017-06-01T12:00Z") from error
 
 
-def timeline(lines: Sequence[Mapping[str, Any]], json: bool = False) -> None:
-    """What a person did, a line an event."""
+def timeline(page: Mapping[str, Any], json: bool = False) -> None:
+    """What a person did, a line an event; and how to go on, on standard error."""
     if json:
-        return as_json(lines)
-    return table([{**line, "when": moment(line.get("time"))} for line in lines], ["when", "what", "details", "source"])
+        return as_json(page)
+    rows = [{**line, "when": moment(line.get("time"))} for line in page["lines"]]
+    table(rows, ["when", "what", "details", "source"])
+    if page.get("next"):
+        note(f"there is more: --before {page['next']}")
+    return None
 
 
 def card(view: Mapping[str, Any] | None, json: bool = False) -> None:
@@ -262,10 +266,51 @@ def card(view: Mapping[str, Any] | None, json: bool = False) -> None:
     if json:
         return as_json(view)
     tree = Tree(Text.assemble(("profile", "bold"), f" {text(view['profile'])}"))
-    for part in PARTS:
+    if view.get("people_then"):
+        tree.add(Text(f"then also: {text(', '.join(view['people_then']))}"))
+    for part in (*PARTS, *(["computed"] if view.get("computed") else [])):
         branch = tree.add(Text(part, "bold"))
         _grow(branch, view.get(part) or {})
     return console.print(Panel(tree, expand=False))
+
+
+def comparison(found: Mapping[str, Any] | None, json: bool = False) -> None:
+    """What is different between two instants, by part."""
+    if found is None:
+        raise SamlaError("there is no such profile, or nobody was known at either instant")
+    if json:
+        return as_json(found)
+    span = f"  {moment(found['from'])} to {moment(found['to'])}, {_BY[found['by']]}"
+    tree = Tree(Text.assemble(("profile", "bold"), f" {text(found['profile'])}", (span, "dim")))
+    for part in (*PARTS, "computed"):
+        lines = list(_different(found[part]))
+        if lines:
+            branch = tree.add(Text(part, "bold"))
+            for each in lines:
+                branch.add(Text(each))
+    if not tree.children:
+        tree.add(Text("nothing is different"))
+    return console.print(Panel(tree, expand=False))
+
+
+_BY: Final = {"event": "by what had happened", "known": "by what was known"}
+
+
+def _different(part: Mapping[str, Any]) -> Iterator[str]:
+    """+ what is new, - what is gone, ~ what is another, and by how much."""
+    for sign, way in (("+", "added"), ("-", "removed"), ("~", "changed")):
+        for name, value in part[way].items():
+            yield f"{sign} {safe(str(name))}: {_difference(value)}"
+
+
+def _difference(value: Any) -> str:
+    if isinstance(value, Mapping) and "to" in value:
+        by = f" ({value['by']:+})" if "by" in value else ""
+        return f"{text(value.get('from'))} -> {text(value['to'])}{by}"
+    if isinstance(value, Mapping) and "count" in value:
+        sums = [f"{amount:+} {safe(currency)}" for currency, amount in value["minor_units"].items()]
+        return ", ".join([f"{value['count']:+} times", *sums])
+    return text(value)
 
 
 def _grow(branch: Tree, value: Any) -> None:

@@ -74,6 +74,16 @@ class IdentityService(Service):
         shared = self.store.graph.shared({profile for _, profile in owners})
         return next((profile for subject, profile in owners if subject not in shared), None)
 
+    @rpc
+    def identified(self, identifiers: list[list[str]]) -> list[dict[str, Any] | None]:
+        """Each by itself: what stands for it, and whose it is."""
+        rows = []
+        for kind, value in identifiers:
+            [owner] = self._owners([(kind, value)]) or [None]
+            shared = owner is not None and owner[0] in self.store.graph.shared({owner[1]})
+            rows.append({"subject": owner[0], "profile": owner[1], "shared": shared} if owner else None)
+        return rows
+
     def _owners(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """[(subject, profile)] of those that are somebody's, in their order; compared as the rules say."""
         _, number = self.store.graph.version()

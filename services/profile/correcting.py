@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
@@ -12,6 +12,15 @@ PAGE: Final = 500
 
 Said = tuple[Event, str]
 """(the event that holds the body, the id of the event that it is the body of)."""
+
+
+class Backwards(NamedTuple):
+    """A page that was read from the end."""
+
+    said: list[Said]
+    """The last one first."""
+    received: int
+    """When the earliest of the page was (ms)."""
 
 
 def said_by(event: Event) -> Said:
@@ -27,6 +36,32 @@ def as_they_stand(
     last, pages = _last(log, subject, upto, without)
     for page in pages:
         yield [(event, identity) for event, identity in page if last.get(identity) == event.position]
+
+
+def backwards(log: EventLog, subject: str, known_at: int | None = None, size: int = PAGE) -> Iterator[Backwards]:
+    """Pages of all of a subject's events, each as its last correction says, from the end: read once, as a correction is
+    met before what it corrects. What was received after `known_at` (ms) is left out."""
+    corrected: set[str] = set()
+    at: int | None = None
+    while page := log.read_subject_back(TRACKING, subject, at, size):
+        at = page[-1].position
+        known = [each for each in page if known_at is None or each.time <= known_at]
+        yield Backwards(list(_standing(known, corrected)), min(each.time for each in page))
+        if len(page) < size:
+            return
+
+
+def _standing(events: Iterable[Event], corrected: set[str]) -> Iterator[Said]:
+    """Of events in backward order those that stand; `corrected`: whose correction has been met, and not yet itself."""
+    for event in events:
+        identity = str(event.data.get("corrects")) if event.type == CORRECTED else event.id
+        stands = identity not in corrected
+        if event.type == CORRECTED:
+            corrected.add(identity)
+        else:
+            corrected.discard(identity)
+        if stands:
+            yield event, identity
 
 
 def as_they_were(log: EventLog, subject: str) -> Iterator[list[Said]]:

@@ -1,23 +1,65 @@
-"""Profiles, read: facts for machines, a card for people, a timeline, and everything for an export."""
+"""Profiles, read: facts for machines, a card for people, as of now or of any instant, what is different between two, a
+search, and everything for an export."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from contracts.profile import Facts, Known, Signal, signal_id
-from services.profile.correcting import Said, as_they_stand, as_they_were
+from services.profile.correcting import Said, as_they_stand, as_they_were, backwards
 from services.profile.domain.believing import Believing
+from services.profile.domain.comparing import differences
 from services.profile.domain.computed import Trait, measured, signal_of, signal_value
-from services.profile.domain.placing import subject_of
-from services.profile.domain.state import empty, merge, merged, state_of
-from services.profile.domain.view import facts_of, latest, line_of, view_of, with_ids
+from services.profile.domain.placing import Placing, subject_of
+from services.profile.domain.searching import conditions_of, found_in
+from services.profile.domain.state import State, empty, merge, merged
+from services.profile.domain.view import facts_of, view_of, with_ids
+from services.profile.opening import Opened, folded, opened
+from services.profile.recalling import Recalling, Then
 from services.profile.store import CLASSES, ProfileStore, Subject
+from services.profile.timeline import Timeline
 from services.profile.traits import TraitStore
 from shared.clock import Clock
-from shared.eventlog import Event, EventLog
-from shared.eventlog.sealed import Body, is_sensitive, open_events
+from shared.errors import SamlaError
+from shared.eventlog import EventLog
+from shared.eventlog.sealed import is_sensitive
 from shared.keyring import ORDINARY, SENSITIVE, Keyring
 
-ReadEvents = Callable[[EventLog, str], Iterator[list[Said]]]
+ReadEvents = Callable[[str], Iterator[list[Said]]]
+"""Pages of a subject's events."""
+Owners = Mapping[tuple[str, str], str | None]
+"""(kind, value) -> whose it is."""
+
+MOST_IN_BATCH: Final = 100
+MOST_SEARCHED: Final = 5_000
+"""Profiles that one call of a search looks at."""
+SEARCHED: Final = 250
+"""Profiles that are opened at a time."""
+BY: Final = ("event", "known")
+
+
+class At(NamedTuple):
+    """An instant, or two of two sorts (ms)."""
+
+    as_of: int | None = None
+    """What had happened by then."""
+    known_at: int | None = None
+    """What was known then: received and decided."""
+
+    @property
+    def is_now(self) -> bool:
+        """Whether neither is said."""
+        return self.as_of is None and self.known_at is None
+
+
+NOW: Final = At()
+
+
+class Where(NamedTuple):
+    """Where somebody's events are."""
+
+    slots: Collection[str]
+    placing: Callable[[str], Placing]
+    """Of a subject's events."""
 
 
 class Reading:
@@ -30,10 +72,16 @@ class Reading:
         self._traits = traits
         self._clock = clock
         self._believing = Believing()
+        self._recalling = Recalling(store, log, keyring)
+        self._timeline = Timeline(store, log, keyring)
+
+    def _all_traits(self) -> list[Trait]:
+        """The computed traits of people, also those that not all states hold yet."""
+        return [each for each in self._traits.known().traits if not each.signal]
 
     def _shown_traits(self) -> list[Trait]:
         """The computed traits that all states hold."""
-        return [each for each in self._traits.known().traits if each.filled and not each.signal]
+        return [each for each in self._all_traits() if each.filled]
 
     def facts(self, profiles: Collection[str], signals: Collection[str] = ()) -> dict[str, Known | None]:
         """What is known of each; ordinary data only. `signals`: ids of those to give, of which all are filled."""
@@ -78,88 +126,189 @@ class Reading:
     def _counted(self, subjects: Sequence[Subject], signals: Collection[Trait]) -> dict[str, Any]:
         """Signals from the log, by id."""
         state = empty()
-        for _, identity, body in self._bodies(subjects):
+        for _, identity, body in self._bodies(self._where(subjects), ORDINARY, self._as_they_stand()):
             if name := body.get("event"):
-                merge(
-                    state, {**empty(), "computed": measured(signals, name, body["properties"], body["time"], identity)}
-                )
+                found = measured(signals, name, body["properties"], body["time"], identity)
+                merge(state, {**empty(), "computed": found})
         return {each.key: signal_value(held) if (held := state["computed"].get(each.id)) else {} for each in signals}
 
-    def show(self, profile: str, as_of: int | None, sensitive: bool) -> dict[str, Any] | None:
-        """A profile's four parts: as of now, or of what had happened by an instant (ms)."""
+    def search(self, where: object, after: str, limit: int) -> dict[str, Any]:
+        """{profiles: [{profile, found: {what was asked about: values}}], after} of those of whom all conditions hold
+        (domain/searching.py), by id. What is known lies sealed, so each is opened: one call looks at MOST_SEARCHED, and
+        gives what it found and where to go on, `after`; None at the end. Raises SamlaError."""
+        conditions = conditions_of(where, {each.key for each in self._shown_traits()})
+        rows: list[dict[str, Any]] = []
+        for _ in range(0, MOST_SEARCHED, SEARCHED):
+            page = self.scan(after, SEARCHED)
+            for profile, facts in page["profiles"].items():
+                if (found := found_in(facts, conditions)) is not None:
+                    rows.append({"profile": profile, "found": found})
+                    if len(rows) == limit:
+                        return {"profiles": rows, "after": profile}
+            if page["after"] is None:
+                return {"profiles": rows, "after": None}
+            after = page["after"]
+        return {"profiles": rows, "after": after}
+
+    # As people see it
+
+    def show(
+        self, profile: str, at: At = NOW, sensitive: bool = False, subject: str | None = None
+    ) -> dict[str, Any] | None:
+        """A profile's four parts, as of now or of an instant. What was known then is that of who it was then, of
+        several the one that had an identifier (its subject), if one is given. Raises SamlaError, see Recalling.then."""
+        if at.known_at is not None:
+            return self._known(profile, at, sensitive, subject)
+        return self._now([profile], sensitive)[0] if at.is_now else self._as_of(profile, at, sensitive)
+
+    def batch(self, profiles: Sequence[str | None], sensitive: bool = False) -> list[dict[str, Any] | None]:
+        """Several as of now, in their order. Raises SamlaError where they are too many."""
+        check_batch(profiles)
+        return self._now(profiles, sensitive)
+
+    def _now(self, profiles: Sequence[str | None], sensitive: bool) -> list[dict[str, Any] | None]:
+        asked = [each for each in profiles if each]
+        moved = self._store.merged_into(asked)
+        whole = {each: moved.get(each, each) for each in asked}
+        subjects = self._store.of_profiles(set(whole.values()))
+        states = {profile: merged(_plain(of)) for profile, of in subjects.items()}
+        theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
+        special = {profile: merged(_special(of)) if sensitive else None for profile, of in subjects.items()}
+        traits, now = self._shown_traits(), self._clock.now_ms()
+        views = {profile: self._view(profile, theirs[profile], special[profile], traits, now) for profile in theirs}
+        return [views.get(whole[each]) if each else None for each in profiles]
+
+    def _as_of(self, profile: str, at: At, sensitive: bool) -> dict[str, Any] | None:
+        """By today's knowledge of who is who."""
         subjects = self._subjects(profile)
         if not subjects:
             return None
-        at = str(subjects[0].profile)
-        if as_of is None:
-            states = _plain(subjects)
-            special = [state for each in subjects for cls, state in each.states.items() if is_sensitive(cls)]
-        else:
-            states = [self._as_of(subjects, as_of, ORDINARY)]
-            special = [self._as_of(subjects, as_of, SENSITIVE)]
-        theirs = self._theirs({at: merged(states)}, {each.id: at for each in subjects})[at]
-        traits, now = self._shown_traits(), self._clock.now_ms() if as_of is None else as_of
-        view = view_of(at, theirs, self._believing, traits, now)
-        if sensitive:
-            view["sensitive"] = view_of(at, merged(special), self._believing, traits, now, sensitive=True)
-        return view
+        of = str(subjects[0].profile)
+        plain, special = self._folded(self._where(subjects), at, sensitive)
+        theirs = self._theirs({of: plain}, {each.id: of for each in subjects})[of]
+        return self._view(of, theirs, special, self._all_traits(), _instant(at))
 
-    def _as_of(self, subjects: Sequence[Subject], as_of: int, cls: str) -> dict[str, Any]:
-        state = empty()
-        for _, identity, body in self._bodies(subjects, cls):
-            if isinstance(body["time"], int) and body["time"] <= as_of:
-                merge(state, state_of(body, identity, self._traits.known().traits))
+    def _known(self, profile: str, at: At, sensitive: bool, subject: str | None) -> dict[str, Any] | None:
+        then = self._recalling.then(profile, at.known_at or 0, subject)
+        if then is None:
+            return None
+        of, slots, placing = then.person.profile, then.person.slots, then.person.placing
+        plain, special = self._folded(Where(slots, lambda _: placing), at, sensitive)
+        theirs = _only(plain, self._owners_then(plain, then), of)
+        view = self._view(of, theirs, special, self._all_traits(), _instant(at))
+        return {**view, "people_then": then.others}
+
+    def _owners_then(self, state: State, then: Then) -> Owners:
+        pairs = [(kind, value) for kind, values in state["ids"].items() for value in values]
+        subjects = self._keyring.subjects_of(pairs, create=False)
+        return {pair: then.past.owner(subject) for pair, subject in subjects.items() if subject}
+
+    def _folded(self, where: Where, at: At, sensitive: bool) -> tuple[State, State | None]:
+        """Of what had happened and was known: what is ordinary, and what is of special categories where asked for."""
+        states = [self._folded_of(where, at, cls) for cls in (ORDINARY, *([SENSITIVE] if sensitive else []))]
+        return states[0], states[1] if sensitive else None
+
+    def _folded_of(self, where: Where, at: At, cls: str) -> State:
+        state, traits = empty(), self._all_traits()
+        for _, identity, body in self._bodies(where, cls, self._backwards(at.known_at)):
+            if at.as_of is None or body["time"] <= at.as_of:
+                said = folded(body, identity, traits)
+                if said is not None:
+                    merge(state, said)
         return state
 
-    def timeline(self, profile: str, limit: int) -> list[dict[str, Any]]:
-        """What the person did, latest first."""
-        return latest((line_of(body, identity) for _, identity, body in self._bodies(self._subjects(profile))), limit)
+    def _view(
+        self, profile: str, state: State, special: State | None, traits: Collection[Trait], now: int
+    ) -> dict[str, Any]:
+        view = view_of(profile, state, self._believing, traits, now)
+        if special is not None:
+            view["sensitive"] = view_of(profile, special, self._believing, traits, now, sensitive=True)
+        return view
+
+    def compare(
+        self, profile: str, start: int, end: int, by: str = "event", subject: str | None = None
+    ) -> dict[str, Any] | None:
+        """{profile, from, to, by, and what is different, by part (domain/comparing.py)} between two instants (ms): of
+        what had happened by then (`event`), or of what was known then (`known`). None where nobody is known at either.
+        Raises SamlaError where `by` is neither, and see Recalling.then."""
+        if by not in BY:
+            raise SamlaError(f"by: one of {', '.join(BY)}")
+        instants = [At(as_of=each) if by == "event" else At(known_at=each) for each in (start, end)]
+        before, after = (self.show(profile, each, subject=subject) for each in instants)
+        if before is None and after is None:
+            return None
+        last = after or before or {}
+        return {
+            "profile": last["profile"],
+            "from": start,
+            "to": end,
+            "by": by,
+            **differences(before or {}, after or {}),
+        }
+
+    def timeline(
+        self, profile: str, limit: int, before: str | None = None, events: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """{lines, next}: what the person did, latest first; see Timeline.page."""
+        return self._timeline.page([each.id for each in self._subjects(profile)], limit, before, events)
 
     def everything(self, profile: str) -> dict[str, Any]:
         """What an export holds: the profile, every event as it stands, and what was corrected of them."""
-        subjects = self._subjects(profile)
+        where = self._where(self._subjects(profile))
         return {
-            "profile": self.show(profile, None, sensitive=True),
-            "events": [
-                {"id": identity, "received": event.time, "class": cls, **body}
-                for cls in CLASSES
-                for event, identity, body in self._bodies(subjects, cls)
-            ],
-            "corrected": [
-                {"id": identity, "received": event.time, "class": cls, **body}
-                for cls in CLASSES
-                for event, identity, body in self._bodies(subjects, cls, as_they_were)
-            ],
+            "profile": self.show(profile, sensitive=True),
+            "events": self._exported(where, lambda subject: as_they_stand(self._log, subject)),
+            "corrected": self._exported(where, lambda subject: as_they_were(self._log, subject)),
         }
+
+    def _exported(self, where: Where, reading: ReadEvents) -> list[dict[str, Any]]:
+        return [
+            {"id": identity, "received": event.time, "class": cls, **body}
+            for cls in CLASSES
+            for event, identity, body in self._bodies(where, cls, reading)
+        ]
 
     def _subjects(self, profile: str) -> list[Subject]:
         at = self._store.merged_into([profile]).get(profile, profile)
         return self._store.of_profiles([at]).get(at, [])
 
-    def _bodies(
-        self, subjects: Sequence[Subject], cls: str = ORDINARY, reading: ReadEvents = as_they_stand
-    ) -> Iterator[tuple[Event, str, Body]]:
-        """Every event of the slots that has not been erased, as it stands corrected: (the event that holds the body,
-        the id of the event that the body is of, the body)."""
-        slots = {each.id for each in subjects}
-        for subject in dict.fromkeys(subject_of(each) for each in slots):
-            placing = self._store.placing([subject])
-            for page in reading(self._log, subject):
-                bodies = open_events(self._keyring, [event for event, _ in page], cls)
-                for (event, identity), body in zip(page, bodies, strict=True):
-                    if body is None:
-                        continue
-                    time: Any = body["time"]
-                    if placing.slot_of(subject, identity, time) in slots:
+    def _where(self, subjects: Collection[Subject]) -> Where:
+        return Where({each.id for each in subjects}, lambda subject: self._store.placing([subject]))
+
+    def _backwards(self, known_at: int | None) -> ReadEvents:
+        return lambda subject: (page.said for page in backwards(self._log, subject, known_at))
+
+    def _bodies(self, where: Where, cls: str, reading: ReadEvents) -> Iterator[Opened]:
+        """Every event of the slots that has not been erased and can be read."""
+        for subject in dict.fromkeys(map(subject_of, where.slots)):
+            placing = where.placing(subject)
+            for page in reading(subject):
+                for event, identity, body in opened(self._keyring, page, cls):
+                    if placing.slot_of(subject, identity, body["time"]) in where.slots:
                         yield event, identity, body
 
 
-def _plain(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+def check_batch(profiles: Sequence[object]) -> None:
+    """Raises SamlaError where they are too many."""
+    if len(profiles) > MOST_IN_BATCH:
+        raise SamlaError(f"{MOST_IN_BATCH} profiles at most at once")
+
+
+def _instant(at: At) -> int:
+    """At which windows are read."""
+    return at.as_of if at.as_of is not None else at.known_at or 0
+
+
+def _plain(subjects: Sequence[Subject]) -> list[State]:
     """The states of what is ordinary, under whatever agreement it came."""
     return [state for each in subjects for cls, state in each.states.items() if not is_sensitive(cls)]
 
 
-def _only(state: Facts, owner: dict[tuple[str, str], str | None], profile: str) -> Facts:
+def _special(subjects: Sequence[Subject]) -> list[State]:
+    return [state for each in subjects for cls, state in each.states.items() if is_sensitive(cls)]
+
+
+def _only(state: Facts, owner: Owners, profile: str) -> Facts:
     mine = {
         (kind, value)
         for kind, values in state["ids"].items()

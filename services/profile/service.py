@@ -1,27 +1,41 @@
 """The nameko service `profile`."""
 
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import eventlet
-from nameko.rpc import rpc
+from nameko.rpc import RpcProxy, rpc
 
 from contracts.profile import Known, Signal, signal_id
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
 from services.profile.filling import Filling
 from services.profile.folding import ERASURES, PEOPLE, STATES, Folding
-from services.profile.reading import Reading
+from services.profile.reading import At, Reading, check_batch
 from services.profile.renewing import Renewing
 from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.consumer import Finish
 from shared.errors import SamlaError
 from shared.eventlog import Event
+from shared.rpc import time_limit
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import subscribe, ticker
 
 MOST_LINES = 10_000
 MOST_PROFILES = 1_000
+ASK_SECONDS: Final = 5
+
+Who = str | list[str]
+"""A profile's id, or [kind, value]."""
+
+
+class Identified(NamedTuple):
+    """Who was asked about."""
+
+    profile: str | None
+    """None where nobody is known by it."""
+    subject: str | None
+    """Of the identifier, if it was one."""
 
 
 class Parts:
@@ -44,6 +58,7 @@ class ProfileService(Service):
     """What is known of a person now, or was known at any instant."""
 
     name = "profile"
+    identity = RpcProxy("identity")
     store: Parts
 
     @classmethod
@@ -114,15 +129,51 @@ class ProfileService(Service):
         """A page of all profiles with their facts."""
         return self.store.reading.scan(after or "", max(1, min(limit, MOST_PROFILES)), signals or ())
 
-    @rpc
-    def show(self, profile: str, as_of: int | None = None, sensitive: bool = False) -> dict[str, Any] | None:
-        """A profile's four parts, each value with its provenance."""
-        return self.store.reading.show(profile, as_of, sensitive)
+    @rpc(expected_exceptions=SamlaError)
+    def show(
+        self, profile: Who, as_of: int | None = None, sensitive: bool = False, known_at: int | None = None
+    ) -> dict[str, Any] | None:
+        """A profile's four parts, each value with its provenance, as of now or of an instant."""
+        at = At(as_of, known_at)
+        who = self._identified([profile], then=known_at is not None)[0]
+        return self.store.reading.show(who.profile, at, sensitive, who.subject) if who.profile else None
 
-    @rpc
-    def timeline(self, profile: str, limit: int = 20) -> list[dict[str, Any]]:
-        """What the person did, latest first."""
-        return self.store.reading.timeline(profile, max(1, min(limit, MOST_LINES)))
+    @rpc(expected_exceptions=SamlaError)
+    def batch(self, profiles: list[Who], sensitive: bool = False) -> list[dict[str, Any] | None]:
+        """Several at once, in their order."""
+        check_batch(profiles)
+        return self.store.reading.batch([each.profile for each in self._identified(profiles)], sensitive)
+
+    @rpc(expected_exceptions=SamlaError)
+    def compare(self, profile: Who, start: int, end: int, by: str = "event") -> dict[str, Any] | None:
+        """What is different between two instants: of what had happened, or of what was known."""
+        who = self._identified([profile], then=by == "known")[0]
+        return self.store.reading.compare(who.profile, start, end, by, who.subject) if who.profile else None
+
+    @rpc(expected_exceptions=SamlaError)
+    def timeline(
+        self, profile: Who, limit: int = 20, before: str | None = None, events: list[str] | None = None
+    ) -> dict[str, Any]:
+        """What the person did, latest first, a page at a time."""
+        who = self._identified([profile])[0]
+        return self.store.reading.timeline(who.profile or "", max(1, min(limit, MOST_LINES)), before, events)
+
+    @rpc(expected_exceptions=SamlaError)
+    def search(self, where: Any, after: str | None = None, limit: int = 100) -> dict[str, Any]:
+        """The profiles of whom conditions hold, a page at a time."""
+        return self.store.reading.search(where, after or "", max(1, min(limit, MOST_PROFILES)))
+
+    def _identified(self, asked: list[Who], then: bool = False) -> list[Identified]:
+        """Who is asked about, where by an identifier, as identity compares it. One that others use, too, is nobody's;
+        but of `then`, it may have been somebody's."""
+        pairs = [[str(part) for part in each] for each in asked if isinstance(each, list)]
+        if any(len(pair) != 2 for pair in pairs):
+            raise SamlaError("say who: a profile's id, or [kind, value]")
+        if not pairs:
+            return [Identified(str(each), None) for each in asked]
+        with time_limit("identity", ASK_SECONDS):
+            found = iter(self.identity.identified(pairs))
+        return [_owner(next(found), then) if isinstance(each, list) else Identified(each, None) for each in asked]
 
     @rpc
     def everything(self, profile: str) -> dict[str, Any]:
@@ -133,6 +184,12 @@ class ProfileService(Service):
     def stats(self) -> dict[str, int]:
         """Profiles, subjects, merges."""
         return self.store.states.counts()
+
+
+def _owner(row: dict[str, Any] | None, then: bool) -> Identified:
+    if row is None or (row["shared"] and not then):
+        return Identified(None, None)
+    return Identified(row["profile"], row["subject"])
 
 
 SERVICE = ProfileService

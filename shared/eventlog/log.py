@@ -4,10 +4,18 @@ Tested by one conformance suite, tests/conformance/test_eventlog.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from contracts.streams import IDENTITY
 from shared.eventlog.event import Appended, Event, NewEvent
 from shared.transaction import Transaction
+
+FOUND_BY: Final[Mapping[str, Mapping[str, str]]] = {
+    IDENTITY: {"profile": "into", "subject": "to", "dissolved": "dissolved", "facts.profile": "facts"}
+}
+"""Stream -> field of `data` by which events are found -> the field that just those have which are found by it: few. A
+merge lies under the one that stays, what is given to somebody under who has it, what is decided again about many people
+under one of them."""
 
 
 class EventLog(Protocol):
@@ -42,11 +50,27 @@ class EventLog(Protocol):
     def read_subject(self, stream: str, subject: str, after: int = 0, limit: int = 500) -> list[Event]:
         """At most `limit` events of one subject behind position `after`, in order."""
 
+    def read_subject_back(self, stream: str, subject: str, before: int | None = None, limit: int = 500) -> list[Event]:
+        """At most `limit` events of one subject before a position (from the end where there is none), the last one
+        first."""
+
     def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
         """The events with these ids, of those that there are."""
+
+    def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
+        """The events in whose `data` one of these values stands in a field, in the order of partitions and positions,
+        of those that FOUND_BY names."""
 
     def heads(self, stream: str) -> Mapping[int, int]:
         """Partition -> its last position (0 where nothing was appended yet)."""
 
     def partitions(self, stream: str) -> int:
         """Into how many partitions the stream is cut."""
+
+
+def mark_of(stream: str, field: str) -> str:
+    """What events of a stream have that are found by a field. Raises KeyError where none are."""
+    found = FOUND_BY.get(stream, {}).get(field)
+    if found is None:
+        raise KeyError(f"events of {stream} are not found by {field}")
+    return found

@@ -4,8 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from contracts.streams import STREAMS
+from shared.conditions import values_at
 from shared.errors import SubjectsFenced
 from shared.eventlog.event import Appended, Event, NewEvent, fair_shares, partition_of
+from shared.eventlog.log import mark_of
 from shared.eventlog.mongo import Fences, no_fences
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.memory import MemoryTransactor
@@ -94,6 +96,29 @@ class MemoryEventLog:
         with self._transactor.lock:
             held = [event for event in self._events[stream, partition][after:] if event.subject == subject]
         return [self._upcasters.event(event) for event in held[:limit]]
+
+    def read_subject_back(self, stream: str, subject: str, before: int | None = None, limit: int = 500) -> list[Event]:
+        """At most `limit` events of one subject before a position, the last one first."""
+        partition = partition_of(subject, self._streams[stream])
+        end = None if before is None else max(0, before - 1)
+        with self._transactor.lock:
+            held = [event for event in self._events[stream, partition][:end] if event.subject == subject]
+        return [self._upcasters.event(event) for event in held[::-1][:limit]]
+
+    def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
+        """The events that hold one of these values in a field of `data`."""
+        mark = mark_of(stream, field)
+        wanted = set(values)
+        with self._transactor.lock:
+            found = [
+                event
+                for (of, _), held in sorted(self._events.items())
+                for event in held
+                if of == stream
+                and mark in event.data
+                and any(value in wanted for value in values_at(event.data, field))
+            ]
+        return [self._upcasters.event(event) for event in found]
 
     def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
         """The events with these ids, of those that there are."""

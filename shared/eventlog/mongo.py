@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo import ASCENDING, MongoClient, UpdateOne
+from pymongo import ASCENDING, DESCENDING, MongoClient, UpdateOne
 from pymongo.collection import Collection as Table
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 from contracts.streams import STREAMS
 from shared.errors import SamlaError, SubjectsFenced, Unavailable
 from shared.eventlog.event import Appended, Event, NewEvent, fair_shares, partition_of, without_repeats
+from shared.eventlog.log import FOUND_BY, mark_of
 from shared.eventlog.upcast import UPCASTERS, Upcasters
 from shared.mongo import Document
 from shared.transaction import Again, Transaction, Transactor
@@ -70,6 +71,11 @@ class MongoEventLog:
             collection = self._events_of[stream]
             collection.create_index([("partition", ASCENDING), ("id", ASCENDING)], unique=True, name="duplicates")
             collection.create_index([("subject", ASCENDING), ("_id", ASCENDING)], name="subject")
+            for field, mark in FOUND_BY.get(stream, {}).items():
+                having = {f"data.{mark}": {"$exists": True}}
+                collection.create_index(
+                    [(f"data.{field}", ASCENDING)], name=f"by_{field}", partialFilterExpression=having
+                )
             self._keep_partitions(stream, partitions)
 
     def _keep_partitions(self, stream: str, partitions: int) -> None:
@@ -221,6 +227,18 @@ class MongoEventLog:
         partition = partition_of(subject, self._streams[stream])
         return self._events(stream, {"subject": subject, "_id": {"$gt": _id(partition, after)}}, limit)
 
+    def read_subject_back(self, stream: str, subject: str, before: int | None = None, limit: int = 500) -> list[Event]:
+        """At most `limit` events of one subject before a position, the last one first."""
+        partition = partition_of(subject, self._streams[stream])
+        behind = _id(partition + 1, 0) if before is None else _id(partition, before)
+        return self._events(stream, {"subject": subject, "_id": {"$lt": behind}}, limit, DESCENDING)
+
+    def find_by(self, stream: str, field: str, values: Collection[str]) -> list[Event]:
+        """The events that hold one of these values in a field of `data`."""
+        mark = mark_of(stream, field)
+        chosen = {f"data.{field}": {"$in": list(values)}}
+        return self._events(stream, {"$and": [chosen, {f"data.{mark}": {"$exists": True}}]}, 0) if values else []
+
     def find(self, stream: str, ids: Collection[str]) -> dict[str, Event]:
         """The events with these ids, of those that there are."""
         if not ids:
@@ -228,10 +246,10 @@ class MongoEventLog:
         anywhere = {"partition": {"$in": list(range(self._streams[stream]))}, "id": {"$in": list(ids)}}
         return {event.id: event for event in self._events(stream, anywhere, 0)}
 
-    def _events(self, stream: str, query: Mapping[str, Any], limit: int) -> list[Event]:
+    def _events(self, stream: str, query: Mapping[str, Any], limit: int, order: int = ASCENDING) -> list[Event]:
         lift = self._upcasters.event
         try:
-            found = self._events_of[stream].find(query, limit=limit, batch_size=limit or 10_000).sort("_id", ASCENDING)
+            found = self._events_of[stream].find(query, limit=limit, batch_size=limit or 10_000).sort("_id", order)
             return [lift(_event(stream, doc)) for doc in found]
         except PyMongoError as error:
             raise Unavailable(f"stream {stream} cannot be read: {type(error).__name__}") from error

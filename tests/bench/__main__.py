@@ -29,7 +29,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import door, importing, likeness, load, resolution, storms
+from tests.bench import door, importing, likeness, load, profiles, resolution, storms
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -277,6 +277,7 @@ def measure_suite(only: str) -> list[Measured]:
                 "ingest.singles nameko": lambda: bench.singles(mix[BATCH_EVENTS:]),
                 "webhook": lambda: bench.latency(mix[BATCH_EVENTS + SINGLE_EVENTS :]),
                 "resolution": lambda: resolution.measure(bench.note, settings),
+                "profile": lambda: profiles.measure(bench.note, settings, services, bench.key, bench.quiet),
                 "rebuild": bench.rebuild,
                 "memory": bench.memory,
                 "storm": bench.storms,

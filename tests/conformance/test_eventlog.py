@@ -249,3 +249,39 @@ def test_two_processes_worth_of_appenders_lose_nothing(mongodb_url, prefix):
     }
     assert stored == acknowledged
     assert len(stored) == 15 * (3 + 3 * 2)
+
+
+def test_a_subjects_events_are_read_backwards(world):
+    """From the end or from before a position, the last one first, in pages that together are all of them."""
+    for number in range(7):
+        world.log.append(STREAM, [event(f"{number}-{s}", s) for s in ("s1", "s2")])
+    forwards = world.log.read_subject(STREAM, "s1")
+    backwards, at = [], None
+    while page := world.log.read_subject_back(STREAM, "s1", at, 3):
+        backwards += page
+        at = page[-1].position
+    assert backwards == forwards[::-1]
+    assert world.log.read_subject_back(STREAM, "nobody") == []
+
+
+def test_merges_and_what_was_decided_again_are_found_by_whom_they_name(world):
+    """By the fields that are named for it, in their order; what lacks them is not found, nor is anything by another."""
+    said = [
+        {"profile": "a", "subject": "s"},
+        {"profile": "a", "into": "b"},
+        {"profile": "b", "subject": "s", "to": "t"},
+        {"dissolved": ["b"], "facts": [{"profile": "a"}, {"profile": "c"}]},
+        {"dissolved": ["c"], "facts": []},
+    ]
+    world.log.append("identity", [event(str(number), f"p{number}", data=data) for number, data in enumerate(said)])
+
+    def found(field, *values):
+        return [said.index(each.data) for each in world.log.find_by("identity", field, values)]
+
+    assert found("profile", "a", "b") == [1]
+    assert found("subject", "s") == [2]
+    assert found("dissolved", "b", "c") == [3, 4]
+    assert found("facts.profile", "c", "nobody") == [3]
+    assert found("profile") == []
+    with pytest.raises(KeyError, match="kind"):
+        world.log.find_by("identity", "kind", ["x"])

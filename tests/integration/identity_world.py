@@ -148,7 +148,7 @@ class World:
     def events_of(self, identifier):
         """The events that a profile's timeline holds, and their number by its facts."""
         profile = self.profile(identifier)
-        lines = {line["event"] for line in self.reading.timeline(profile, 10_000)}
+        lines = {line["event"] for line in self.reading.timeline(profile, 10_000)["lines"]}
         facts = self.reading.facts([profile])[profile]
         count = facts["facts"]["events"].get("E", [0])[0] if facts else 0
         assert count == len(lines)

@@ -84,7 +84,7 @@ def test_profiles_after_a_split_are_as_if_the_merge_had_never_been(world):
     world.follow()
     after = world.everything()
     assert after.keys() == before.keys()
-    assert world.events_of(NEW) == {line["event"] for line in world.reading.timeline(world.profile(NEW), 99)}
+    assert world.events_of(NEW) == {line["event"] for line in world.reading.timeline(world.profile(NEW), 99)["lines"]}
     anns = next(key for key in before if world.subject(ANN) in key)
     phones = next(key for key in before if world.subject(PHONE) in key)
     assert after[phones] == before[phones]
@@ -197,7 +197,7 @@ class History:
         alive = [event for event in events if not world.keyring.fenced([event.subject])]
         told = {}
         for profile in world.store.groups():
-            lines = {line["event"] for line in world.reading.timeline(profile, 10_000)}
+            lines = {line["event"] for line in world.reading.timeline(profile, 10_000)["lines"]}
             belonging = belonging_of(world.members(profile))
             assert lines == {e.id for e in alive if belonging.holds(e.subject, e.id, self.times[e.id])}
             for each in lines:

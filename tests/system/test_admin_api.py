@@ -202,7 +202,26 @@ def test_profiles_and_privacy(world, api):
         assert api("GET", f"/profiles/{who}")["profile"] == found
     assert api("GET", f"/profiles/{found}", as_of="2000-01-01")["descriptive"] == {}
     assert {"value": email}.items() <= api("GET", f"/profiles/{found}")["descriptive"]["email"].items()
-    assert api("GET", f"/profiles/{found}/timeline", limit=1)["items"][0]["what"] == world.event
+    page = api("GET", f"/profiles/user:{user}/timeline", limit=1)
+    assert page["lines"][0]["what"] == world.event and page["next"]
+    [behind] = api("GET", f"/profiles/{found}/timeline", limit=1, before=page["next"], events="identify, x")["lines"]
+    assert behind["what"] == "identify"
+    api.refuses(400, "GET", f"/profiles/{found}/timeline", before="x")
+    asked = [found, ["email", email], ["user", "nobody"], NOBODY]
+    several = api("POST", "/profiles/batch", {"profiles": asked})["items"]
+    assert [each and each["profile"] for each in several] == [found, found, None, None]
+    api.refuses(400, "POST", "/profiles/batch", {"profiles": [7]})
+    for by in ("event", "known"):
+        told = api("GET", f"/profiles/user:{user}/compare", **{"from": "2000-01-01", "to": "2200-01-01", "by": by})
+        assert told["profile"] == found and told["descriptive"]["added"]["email"] == email
+        assert told["quantitative"]["added"][world.event]["count"] == 1
+    assert api("GET", f"/profiles/email:{quote(email)}", known_at="2200-01-01")["people_then"] == []
+    api.refuses(404, "GET", f"/profiles/{found}", known_at="2000-01-01")
+    where = {"trait": "email", "is": email}
+    assert api("POST", "/profiles/search", {"where": where})["profiles"] == [
+        {"profile": found, "found": {"trait.email": [email]}}
+    ]
+    api.refuses(400, "POST", "/profiles/search", {"where": {"trait": "email"}})
     assert api("GET", f"/profiles/{found}/consents")["consents"]["marketing"]["agreed"] is True
     assert email in json.dumps(api("GET", f"/profiles/user:{user}/export"))
     api.refuses(400, "GET", f"/profiles/{found}", as_of="yesterday")

@@ -52,7 +52,7 @@ def test_erasure_reaches_log_profile_graph_segment_quarantine_and_deliveries(wor
         assert world.profile_of(user) is None
         assert world.ask("identity", "members", profile) is None
         assert world.ask("profile", "show", profile) is None
-        assert world.ask("profile", "timeline", profile) == []
+        assert world.ask("profile", "timeline", profile) == {"lines": [], "next": None}
         assert profile not in world.ask("segmentation", "members", somebody["segment"])
         assert all(row["profile"] != profile for row in world.ask("activation", "deliveries", limit=1000))
         assert world.ask("collector", "quarantined_of", [["user", user]]) == {"messages": [], "after": None}

@@ -1,5 +1,6 @@
 """The main job, on real servers: from an HTTP request to a signed webhook."""
 
+import json
 import time
 from datetime import UTC, datetime
 
@@ -153,7 +154,32 @@ def test_the_command_line_shows_what_was_known_then(world):
     assert (now["descriptive"]["plan"]["value"], then["descriptive"]["plan"]["value"]) == ("pro", "free")
     assert {"event", "source", "party", "time"} <= set(now["descriptive"]["plan"])
     timeline = world.samla("profile", "timeline", f"user:{user}", "--json")
-    assert [line["what"] for line in timeline] == ["identify", "identify"]
+    assert [line["what"] for line in timeline["lines"]] == ["identify", "identify"]
+    first = world.samla("profile", "timeline", f"user:{user}", "--limit", "1", "--json")
+    rest = world.samla("profile", "timeline", f"user:{user}", "--before", first["next"], "--json")
+    assert first["lines"] + rest["lines"] == timeline["lines"] and rest["next"] is None
+    told = world.samla("profile", "compare", f"user:{user}", "2022-06-01", "2024-06-01", "--json")
+    assert told["descriptive"]["changed"] == {"plan": {"from": "free", "to": "pro"}}
+    card = world.samla("profile", "compare", f"user:{user}", "2022-06-01", "2024-06-01")
+    assert "~ plan: free -> pro" in card
+    known = world.samla("profile", "show", f"user:{user}", "--known-at", "2200-01-01", "--json")
+    assert known["descriptive"] == now["descriptive"] and known["people_then"] == []
+
+
+def test_the_command_line_searches_profiles(world):
+    """By trait, identifier and computed trait, sealed as they are."""
+    user, plan = world.fresh(), world.fresh()
+    world.post("/v1/identify", {"userId": user, "traits": {"plan": plan, "address": {"city": "Lund"}}})
+    world.quiet()
+    where = [
+        {"trait": "plan", "is": plan},
+        {"trait": "address.city", "in": ["Lund"]},
+        {"identifier": "user", "is": user},
+    ]
+    found = world.samla("profile", "search", json.dumps(where), "--json")
+    assert [each["profile"] for each in found["profiles"]] == [world.profile_of(user)] and found["after"] is None
+    assert world.profile_of(user) in world.samla("profile", "search", json.dumps(where[0]))
+    assert world.samla("profile", "search", json.dumps({"trait": "plan", "is": f"{plan}x"}), "--json")["profiles"] == []
 
 
 def test_the_log_holds_what_the_collector_has_acknowledged(world):

@@ -106,7 +106,9 @@ class Admin:
         arguments = {name: value for name, value in path.items() if f"{{{name}}}" != call.service}
         arguments |= {call.whole: given} if call.whole else given
         if "who" in arguments:
-            arguments["profile"] = self._profile_of(arguments.pop("who"))
+            who = str(arguments.pop("who"))
+            own = identifier_of(who) if call.takes_identifier else None
+            arguments["profile"] = own or self._profile_of(who)
         answer = self._services.ask(service, call.rpc, {**arguments, **call.fixed}, call.seconds)
         if call.missing and not answer:
             raise NotFound(call.missing)

@@ -69,6 +69,8 @@ class Call(NamedTuple):
     others: Mapping[int, type[Schema]] = {}
     """Further answers that are no errors."""
     takes_file: bool = False
+    takes_identifier: bool = False
+    """The RPC is given `kind:value` as [kind, value], to find out itself who that is, or was."""
 
     @property
     def tag(self) -> str:
@@ -85,7 +87,6 @@ Counts = rows_of(admin.QuarantineCount, "QuarantineCounts")
 Segments = rows_of(SegmentRow, "Segments")
 Destinations = rows_of(DestinationRow, "Destinations")
 Deliveries = rows_of(DeliveryRow, "Deliveries")
-Timeline = rows_of(admin.Line, "Timeline")
 Parked = rows_of(admin.ParkedRow, "Parked")
 Heads = rows_of(admin.Head, "Heads")
 Candidates = rows_of(CandidateRow, "Candidates")
@@ -211,9 +212,17 @@ CALLS: Final[tuple[Call, ...]] = (
     Call("PUT", "/identity/rules", "identity", "change_rules", "In force for what is decided from now on",
          admin.IdentityRulesWhole, takes=admin.IdentityRules),
     Call("GET", "/profiles/{who}", "profile", "show", "The four parts of a profile, each value with its provenance",
-         admin.ProfileView, query=admin.ProfileQuery, missing="there is no such profile", seconds=60),
-    Call("GET", "/profiles/{who}/timeline", "profile", "timeline", "What a person did, latest first", Timeline,
-         query=admin.TimelineQuery, under="items", seconds=60),
+         admin.ProfileView, query=admin.ProfileQuery, missing="there is no such profile", seconds=60,
+         takes_identifier=True),
+    Call("POST", "/profiles/batch", "profile", "batch", "Several profiles", admin.Profiles, takes=admin.Batch,
+         under="items", seconds=60),
+    Call("POST", "/profiles/search", "profile", "search", "Profiles by what is known of them, a page at a time",
+         admin.Searched, takes=admin.Search, seconds=60),
+    Call("GET", "/profiles/{who}/compare", "profile", "compare", "What is different between two instants",
+         admin.Comparison, query=admin.ComparisonQuery, missing="nobody was known at either instant", seconds=60,
+         takes_identifier=True),
+    Call("GET", "/profiles/{who}/timeline", "profile", "timeline", "What a person did, latest first, a page at a time",
+         admin.Timeline, query=admin.TimelineQuery, seconds=60),
     Call("GET", "/profiles/{who}/consents", "privacy", "consents", "What a person has agreed to, with history",
          admin.Consents, under="consents"),
     Call("GET", "/profiles/{who}/export", "privacy", "export", "Everything that is held of a person",

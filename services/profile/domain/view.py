@@ -1,6 +1,6 @@
 """A profile as others see it: as facts for machines, as four parts for people, each value with where it is from."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from services.profile.domain.believing import Believing, Origin
@@ -147,8 +147,3 @@ def _details(body: Mapping[str, Any]) -> str:
     if "consent" in body:
         plain += [f"{name}={'yes' if agreed else 'no'}" for name, agreed in body["consent"].items()]
     return ", ".join(plain[:SHOWN])
-
-
-def latest(lines: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """The last lines, latest first."""
-    return sorted(lines, key=lambda line: (-line["time"], line["event"]))[:limit]

@@ -11,6 +11,7 @@ from services.console import show
 
 ID, SOURCE = "0123456789abcdef0123456789abcdef", "0123456789abcdef"
 EVIL = "a\x1b[31mb\x9b2J\u202egnp\x07\r\n[bold]c[/] :smile: \x7f\u200e"
+DIFFERENCE = {"added": {EVIL: EVIL}, "removed": {EVIL: [EVIL]}, "changed": {EVIL: {"from": EVIL, "to": EVIL}}}
 
 
 @pytest.fixture
@@ -86,10 +87,15 @@ def test_as_json_a_record_has_all_its_fields(drawn):
         lambda: show.record({"name": EVIL, EVIL: {"x": [EVIL]}}),
         lambda: show.as_json({"name": EVIL, EVIL: [EVIL]}),
         lambda: show.messages([{"traits": {EVIL: EVIL}}]),
-        lambda: show.timeline([{"time": 1, "what": EVIL, "details": EVIL, "source": EVIL}]),
+        lambda: show.timeline({"lines": [{"time": 1, "what": EVIL, "details": EVIL, "source": EVIL}], "next": None}),
         lambda: show.card(
             {"profile": EVIL, "identity": {EVIL: [{"value": EVIL, "source": EVIL}]},
-             "descriptive": {EVIL: {"value": EVIL, "party": EVIL}}, "quantitative": {EVIL: {EVIL: EVIL}}}
+             "descriptive": {EVIL: {"value": EVIL, "party": EVIL}}, "quantitative": {EVIL: {EVIL: EVIL}},
+             "people_then": [EVIL], "computed": {"most": {"value": EVIL}}}
+        ),
+        lambda: show.comparison(
+            {"profile": EVIL, "from": 1, "to": 2, "by": "known",
+             **dict.fromkeys((*show.PARTS, "computed"), DIFFERENCE)}
         ),
     ],
 )  # fmt: skip
