@@ -211,6 +211,20 @@ def test_a_rebuild_that_has_lost_its_lease_leaves_the_next_ones_hold_alone(world
     stays_whole(world)
 
 
+def test_a_hold_from_which_a_take_over_has_followed_is_not_just_ended(world):
+    """Where a commit was given up and has gone through after all: live would be overwritten with what it was."""
+    lives(world)
+    goes_on(world)
+    rebuilding = take_over(tools_of(world))
+    go_to(rebuilding.steps(), "committed")
+    marks = marks_of(tools_of(world))
+    assert not marks.release(world.marks.held_by())
+    assert world.marks.held_by() is not None
+    marks.recover()
+    rebuilding._lease.give_back()
+    stays_whole(world)
+
+
 def test_what_was_prepared_on_the_states_before_is_prepared_again(world):
     """A batch that began before a rebuild took over, and would commit after it, where its checkpoint stands again."""
     lives(world)
