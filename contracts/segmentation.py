@@ -47,13 +47,20 @@ class SegmentRow(Schema):
 
 
 DEFINITION: Final = """
-A definition is JSON, one of
-  {"all": [definition, ...]}   {"any": [definition, ...]}   {"not": definition}
-  {"trait": name, OP: value}                  OP: is, is_not, in, not_in, contains, gt, gte, lt, lte, exists
-  {"identifier": kind, "exists": true|false}
-  {"event": name, "count": {CMP: n}, "within": "30d"}        CMP: gte, gt, lte, lt, eq; within: s, m, h, d, w
-  {"event": name, "sum": {CMP: n}, "currency": "EUR", "within": "30d"}     n in the currency's main unit
-`within` may be left out: ever. A window is as long as it says, in steps of a minute.
+A definition is JSON (segment.schema.json; docs/segments.md), one of
+  {"all": [definition, ...]}   {"any": [definition, ...]}   {"not": definition}   {"segment": key}
+  {"trait": name, OP: value}   {"computed": key, OP: value}
+      OP: is, is_not, in, not_in, contains, starts_with, ends_with, matches, gt, gte, lt, lte, exists
+      and of dates: before, after ("2026-01-31", "now", "-30d", "7d"), within_last, within_next ("30d")
+  {"identifier": kind, "exists": true|false}   {"consent": purpose, "is": true|false}
+  {"event": name, "where": WHERE, "count": {CMP: n}, "within": "30d"}        CMP: gte, gt, lte, lt, eq
+  {"event": name, "sum": {CMP: n}, "currency": "EUR", "within": "30d"}       n in the currency's main unit
+  {"event": name, "where": WHERE, "sum": {CMP: n}, "of": property, "currency": "EUR", "within": "30d"}
+  {"event": name, "where": WHERE, "last"|"first": {"within"|"not_within": "7d"}}
+  {"sequence": [{"event": name, "where": WHERE, "within": "3d"}, {"not": {"event": name, "where": WHERE},
+   "within": "3d"}, ...], "within": "30d", "span": "7d"}
+WHERE is [{"property": path, OP: value}, ...]; spans are a number and one of s, m, h, d, w.
+`where`, `within` and `span` may be left out: any, ever.
 """
 
 RPCS: Final[dict[str, str]] = {

@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from shared.errors import SamlaError
@@ -14,7 +15,13 @@ from shared.errors import SamlaError
 COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt, "eq": operator.eq,
 }  # fmt: skip
-OPERATORS: Final = ("is", "is_not", "in", "not_in", "contains", "gt", "gte", "lt", "lte", "exists")
+TEXTS: Final[dict[str, Callable[[str, str], bool]]] = {
+    "starts_with": str.startswith, "ends_with": str.endswith, "matches": fnmatchcase,
+}  # fmt: skip
+"""Of texts, and of lists that hold one; `matches` takes a pattern with * and ?."""
+OPERATORS: Final = ("is", "is_not", "in", "not_in", "contains", *TEXTS, "gt", "gte", "lt", "lte", "exists")
+LONGEST_TEXT: Final = 200
+"""Characters that a text is compared with."""
 UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 WITHIN: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 
@@ -31,6 +38,8 @@ def check_condition(condition: Mapping[str, Any], place: str, what: str) -> None
         raise SamlaError(f"{place}.{op}: must be a list")
     if op in ("gt", "gte", "lt", "lte") and not is_number(value):
         raise SamlaError(f"{place}.{op}: must be a number")
+    if op in TEXTS and not (isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT):
+        raise SamlaError(f"{place}.{op}: must be a text of up to {LONGEST_TEXT} characters")
     if op == "exists" and not isinstance(value, bool):
         raise SamlaError(f"{place}.exists: must be true or false")
 
@@ -52,7 +61,13 @@ def compares(op: str, value: Any, wanted: Any) -> bool:
         return any(same(value, each) for each in wanted) == (op == "in")
     if op == "contains":
         return bool(wanted in value) if isinstance(value, (list, str)) and _may_hold(value, wanted) else False
+    if op in TEXTS:
+        return any(isinstance(each, str) and TEXTS[op](each, wanted) for each in _each(value))
     return is_number(value) and bool(COMPARE[op](value, wanted))
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _may_hold(value: Any, wanted: Any) -> bool:

@@ -14,7 +14,9 @@ from contracts.profile import CHANGED as PROFILE_CHANGED
 from contracts.profile import merges_of
 from contracts.segmentation import ENTERED, LEFT
 from contracts.streams import SEGMENTATION
-from services.segmentation.domain.definition import Answer, Facts, depends_on, evaluate
+from services.segmentation.domain.answer import Answer
+from services.segmentation.domain.definition import depends_on
+from services.segmentation.domain.evaluate import Facts, evaluate
 from services.segmentation.domain.membership import Membership, Segment, concerned, evolve, moved
 from services.segmentation.store import SegmentationStore
 from shared.checkpoints import Checkpoints

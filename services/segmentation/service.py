@@ -7,8 +7,10 @@ import eventlet
 from nameko.rpc import RpcProxy, rpc
 
 from contracts.streams import PRIVACY, PROFILE
-from services.segmentation.domain.definition import check, evaluate, special_names
+from services.segmentation.domain.definition import CONSENTS, check, depends_on, leaves, named, signals_of
+from services.segmentation.domain.evaluate import evaluate
 from services.segmentation.domain.membership import Segment
+from services.segmentation.domain.special import refusal, special
 from services.segmentation.evaluating import Evaluating
 from services.segmentation.store import SegmentationStore
 from shared.consumer import Finish
@@ -146,11 +148,12 @@ class SegmentationService(Service):
 
 def _check(definition: dict[str, Any]) -> None:
     check(definition)
-    if special := special_names(definition, POLICY):
-        raise SamlaError(
-            f"{', '.join(special)} is of a special category (GDPR Art. 9) and not to be used for segments: "
-            "see contracts/data_policy.json"
-        )
+    if parts := special(definition, POLICY):
+        raise SamlaError(refusal(parts, POLICY))
+    # What is kept by the minute serves for short windows until they are watched.
+    watched = [leaf for leaf in leaves(definition) if signals_of(leaf) and (leaf.get("where") or "count" not in leaf)]
+    if watched or named(definition, "segment") or CONSENTS in depends_on(definition):
+        raise SamlaError("properties of events, sequences, other segments and consents are not evaluated yet")
 
 
 def _row(segment: Segment, size: int) -> dict[str, Any]:
@@ -160,7 +163,7 @@ def _row(segment: Segment, size: int) -> dict[str, Any]:
         "name": segment.name,
         "version": segment.version,
         "definition": segment.definition,
-        "sensitive": bool(special_names(segment.definition, POLICY)),
+        "sensitive": bool(special(segment.definition, POLICY)),
         "size": size,
         "filled": segment.filled,
         "created": segment.created,

@@ -18,7 +18,10 @@ CONTRACTS = {
     "activation": activation, "privacy": privacy,
 }  # fmt: skip
 OF_EVERY_SERVICE = {"progress", "parked_list", "parked_retry"}
-NAMED = {"RESOLVE": "identity.resolve", "CONSENTS": "privacy.consents", "STATES": "profile.states"}
+NAMED = {
+    "RESOLVE": "identity.resolve", "CONSENTS": "privacy.consents", "STATES": "profile.states",
+    "PEOPLE": "profile.people", "ERASURES": "profile.erasures",
+}  # fmt: skip
 """Constants that hold a subscription's name."""
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.segmentation.domain.definition import Answer
+from services.segmentation.domain.answer import Answer
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):

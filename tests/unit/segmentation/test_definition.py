@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.segmentation.domain.definition import Answer, check, depends_on, evaluate, special_names
+from contracts.profile import signal_id
+from services.segmentation.domain.answer import Answer
+from services.segmentation.domain.definition import check, depends_on, signals
+from services.segmentation.domain.evaluate import evaluate, explain
 from services.segmentation.domain.membership import Membership, evolve, moved
+from services.segmentation.domain.special import refusal, special
 from shared.errors import SamlaError
 from shared.policy import POLICY
 
@@ -42,6 +46,17 @@ def times(name, minutes, minor=None):
         ({"event": "E", "sum": {"gte": 1}}, r"a sum names its currency"),
         ({"identifier": "email"}, r"an identifier has `exists`"),
         ({"event": "E", "count": {"gte": 1}, "since": "x"}, r"since does not belong here"),
+        ({"event": "E", "count": {"gte": 1}, "where": [{"property": "p"}]}, r"where\[0\]: a property has just one of"),
+        ({"event": "E", "sum": {"gte": 1}, "currency": "EUR", "where": []}, r"a sum says `of` what"),
+        ({"event": "E", "last": {"within": "7d", "not_within": "8d"}}, r"has either within or not_within"),
+        ({"trait": "due", "before": "2026-02-30"}, r"definition.before: a date such as"),
+        ({"trait": "plan", "matches": ""}, r"definition.matches: must be a text"),
+        ({"segment": "Not A Key"}, r"definition: a segment's key"),
+        ({"consent": "ads"}, r"a consent has `is`"),
+        ({"sequence": []}, r"definition.sequence: a list of"),
+        ({"sequence": [{"not": {"event": "E"}}]}, r"sequence\[0\]: a sequence begins with what happened"),
+        ({"sequence": [{"event": "E"}, {"event": "F", "within": "3"}]}, r"sequence\[1\].within: a number and one of"),
+        ({"all": [{"trait": "a", "is": 1}] * 101}, r"holds 100 conditions at most, not 101"),
     ],
 )
 def test_what_is_no_definition_is_refused_with_its_place(definition, place):
@@ -115,9 +130,74 @@ def test_a_definition_knows_what_it_depends_on():
     assert depends_on(definition) == {"traits.plan", "events.E", "ids.email"}
 
 
-def test_special_categories_are_found_in_it():
-    definition = {"any": [{"trait": "Political-Opinion", "exists": True}, {"trait": "plan", "is": 1}]}
-    assert special_names(definition, POLICY) == ["Political-Opinion"]
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ({"any": [{"trait": "Political-Opinion", "exists": True}]}, "definition.any[0]: Political-Opinion tells of"),
+        ({"event": "Prescription Filled", "count": {"gte": 1}}, "Prescription Filled tells of health"),
+        ({"event": "E", "count": {"gte": 1}, "where": [{"property": "diagnosis", "exists": True}]}, "tells of health"),
+        (
+            {"event": "E", "count": {"gte": 1}, "where": [{"property": "category", "in": ["x", "Vitamins"]}]},
+            "Vitamins tells of health",
+        ),
+        (
+            {"event": "E", "count": {"gte": 1}, "where": [{"property": "products.category", "contains": "vitam"}]},
+            "vitam (vitamins) tells of health",
+        ),
+        ({"sequence": [{"event": "E"}, {"not": {"event": "Party joined"}}]}, "Party joined tells of political opinion"),
+        ({"trait": "interests", "contains": "religion"}, "religion tells of religion"),
+        ({"computed": "last_thing", "exists": True}, "definition: diagnosis tells of health"),
+    ],
+)
+def test_what_uses_or_infers_a_special_category_is_refused_with_its_part_and_the_law(definition, said):
+    """By trait, event, property and value, also behind a computed trait."""
+    check(definition)
+    computed = {"last_thing": {"event": "E", "measure": "last", "value": "diagnosis"}}
+    told = refusal(special(definition, POLICY, computed), POLICY)
+    assert said in told and "GDPR Art. 9(1)" in told
+
+
+def test_what_is_ordinary_is_no_special_category():
+    definition = {"all": [{"trait": "plan", "is": "pro"}, {"event": "E", "count": {"gte": 1}}]}
+    where = [{"property": "department", "is": "GROCERY"}, {"property": "name", "contains": "tea"}]
+    assert special({"any": [definition, {"event": "E", "count": {"gte": 1}, "where": where}]}, POLICY) == []
+
+
+def test_amounts_are_compared_exactly():
+    """1.1 is eleven tenths, not the nearest float's share of cents."""
+    known = facts(events=times("E", {5: 1}, {5: 110}))
+    assert evaluate({"event": "E", "sum": {"gte": 1.1, "lte": 1.1}, "currency": "EUR"}, known, 10 * MINUTE).inside
+
+
+def test_an_explanation_says_of_each_condition_what_was_found():
+    definition = {"all": [{"trait": "plan", "is": "pro"}, {"not": {"segment": "often"}}, {"segment": "gone"}]}
+    often = {"event": "E", "count": {"gte": 3}}
+    told = explain(definition, facts({"plan": "free"}, times("E", {5: 2})), 10 * MINUTE, {"often": often})
+    plan, rarely, gone = told["all"]
+    assert not told["holds"] and (plan["holds"], plan["found"]) == (False, "free")
+    assert rarely["holds"] and (rarely["not"]["is"]["condition"], rarely["not"]["is"]["found"]) == (often, 2)
+    assert not gone["holds"] and "is" not in gone
+
+
+def test_what_is_to_be_watched_is_said_by_the_definition():
+    """Once, whichever conditions need it; what is kept of all events is not watched."""
+    bought = {"event": "Bought", "where": [{"property": "department", "is": "DELI"}]}
+    definition = {
+        "all": [
+            {**bought, "count": {"gte": 1}},
+            {"not": {**bought, "count": {"gte": 5}}},
+            {"event": "Bought", "count": {"gte": 1}, "within": "30d"},
+            {"event": "Bought", "count": {"gte": 1}, "within": "1h"},
+            {"sequence": [bought, {"not": {"event": "Left"}, "within": "7d"}], "within": "30d"},
+        ]
+    }
+    wanted = [
+        {**bought, "measure": "count"},
+        {"event": "Bought", "measure": "count", "within": "1h"},
+        {**bought, "measure": "times", "within": "30d"},
+        {"event": "Left", "measure": "times", "within": "30d"},
+    ]
+    assert signals(definition) == {signal_id(each): each for each in wanted}
 
 
 def test_entering_and_leaving_are_said_once():
