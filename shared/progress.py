@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -44,11 +44,12 @@ SILENT: Final = Silent()
 class Lines:
     """On standard error, every few seconds."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, now: Callable[[], float] = time.monotonic) -> None:
         self._title = title
+        self._now = now
         self._what = ""
         self._done = self._expected = 0
-        self._started = self._said = time.monotonic()
+        self._started = self._said = now()
 
     def expect(self, events: int) -> None:
         """More to do."""
@@ -57,7 +58,7 @@ class Lines:
     def advance(self, events: int) -> None:
         """Says how far it is, if it has not for a while."""
         self._done += events
-        if time.monotonic() - self._said >= LINE_SECONDS:
+        if self._now() - self._said >= LINE_SECONDS:
             self._say()
 
     def phase(self, what: str) -> None:
@@ -65,7 +66,7 @@ class Lines:
         self._what = what
 
     def _say(self) -> None:
-        self._said = time.monotonic()
+        self._said = self._now()
         rate = self._done / max(1e-9, self._said - self._started)
         print(
             f"{self._title}: {self._what}, {self._done:,} of {self._expected:,} events, {rate:,.0f} events/s",

@@ -26,6 +26,7 @@ from shared.eventlog import Event, EventLog, MongoEventLog
 from shared.keyring import Keyring
 from shared.keystore import MongoKeyStore
 from shared.mongo import MongoTransactor, connect
+from shared.progress import SILENT, Told, told
 from shared.transaction import Transaction, Transactor
 
 PAGE: Final = 2_000
@@ -86,7 +87,7 @@ class Compared(NamedTuple):
         }
 
 
-def compare(tools: Tools) -> Compared:
+def compare(tools: Tools, progress: Told = SILENT) -> Compared:
     """Folds the log and looks at what is live; writes nothing."""
     # In this order: what the checkpoints cover is among the deliveries, and those are in the log.
     handled = {(place.stream, place.partition): at for place, at in tools.checkpoints.all().items()}
@@ -100,7 +101,7 @@ def compare(tools: Tools) -> Compared:
         if state.id in live and live[state.id][0] == state.version:
             same[state.id] = digest_of(state)
 
-    rebuilt = fold(events_of(tools.log, ACTIVATION), seen)
+    rebuilt = fold(events_of(tools.log, ACTIVATION, progress=progress), seen)
     gone = _erased(tools.log, {})
     return Compared(
         rebuilt=rebuilt,
@@ -114,14 +115,17 @@ def compare(tools: Tools) -> Compared:
     )
 
 
-def events_of(log: EventLog, stream: str, upto: Checkpoints | None = None) -> Iterator[Event]:
+def events_of(log: EventLog, stream: str, upto: Checkpoints | None = None, progress: Told = SILENT) -> Iterator[Event]:
     """The stream's events, a partition after the other; with `upto` only as far as that has come."""
-    for partition, head in log.heads(stream).items():
+    heads = log.heads(stream)
+    progress.expect(sum(heads.values()))
+    for partition, head in heads.items():
         end = head if not upto else min(head, upto.get((stream, partition), 0))
         at = 0
         while at < end and (page := log.read(stream, partition, at, min(PAGE, end - at))):
             yield from page
             at = page[-1].position
+            progress.advance(len(page))
 
 
 def _erased(log: EventLog, upto: Checkpoints) -> People:
@@ -194,7 +198,8 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     try:
         tools = Tools.open(Settings.from_env())
-        found = compare(tools)
+        with told("activation", quiet=options.json) as progress:
+            found = compare(tools, progress)
         mended = 0 if options.verify else mend(tools, found)
     except SamlaError as error:
         print(f"samla: {error}", file=sys.stderr)

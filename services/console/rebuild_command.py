@@ -1,6 +1,5 @@
 """`samla rebuild`: each service's own command, in a process of its own."""
 
-import os
 import subprocess
 import sys
 from typing import Annotated, Final
@@ -15,7 +14,7 @@ ENGINES: Final = ("plain", "dask")
 def rebuild(
     service: Annotated[str, typer.Argument(help="One service's projections; all where left out.")] = "",
     verify: Annotated[bool, typer.Option("--verify", help="Only compare with the live ones.")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="That fold profiles side by side; by default one a core.")] = 0,
+    processes: Annotated[int, typer.Option(min=0, help="That fold profiles; by default up to one a core.")] = 0,
     engine: Annotated[str, typer.Option(help="What folds profiles: plain (processes here), or dask.")] = "plain",
     scheduler: Annotated[str, typer.Option(help="With --engine dask: its address; else a cluster is made here.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
@@ -29,7 +28,7 @@ def rebuild(
     if scheduler and engine != "dask":
         raise typer.BadParameter("--scheduler goes with --engine dask")
     options = (["--verify"] if verify else []) + (["--json"] if as_json else [])
-    own = ["--processes", str(processes or os.cpu_count() or 1), "--engine", engine, "--scheduler", scheduler]
+    own = ["--processes", str(processes), "--engine", engine, "--scheduler", scheduler]
     codes = [
         subprocess.run(
             [sys.executable, "-m", f"services.{name}.rebuild", *options, *(own if name == PROFILE else [])], check=False

@@ -164,18 +164,22 @@ class Here:
 class Processes:
     """In processes of their own, which take their settings from the environment as this one does."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, least: int = 0) -> None:
+        """So many; fewer where there are not `least` events for each, which is no work that is worth starting one."""
         self._number = number
+        self._least = least
 
     def fold(self, tools: Tools, job: Job) -> int:
         """Each takes the largest partition that is left."""
+        number = min(self._number, len(job.upto), sum(job.upto.values()) // max(1, self._least))
+        return Here().fold(tools, job) if self._least and number < 2 else self._side_by_side(number, tools, job)
+
+    def _side_by_side(self, number: int, tools: Tools, job: Job) -> int:
         context = multiprocessing.get_context("spawn")
         done = context.Value("q", 0)
         told = 0
         largest = sorted(job.upto, key=lambda each: -job.upto[each])
-        with ProcessPoolExecutor(
-            min(self._number, max(1, len(largest))), mp_context=context, initializer=_begin, initargs=(done,)
-        ) as pool:
+        with ProcessPoolExecutor(max(1, number), mp_context=context, initializer=_begin, initargs=(done,)) as pool:
             try:
                 folding = [pool.submit(_fold_partition, job, each) for each in largest]
                 left = set(folding)
@@ -187,7 +191,7 @@ class Processes:
                     tools.progress.advance(told - before)
             except BrokenProcessPool as error:
                 raise SamlaError(
-                    "a process of the rebuild was ended by somebody (for want of memory?): run it again, "
+                    "a process of the rebuild has ended (for want of memory, if it has said nothing): run it again, "
                     "with fewer --processes"
                 ) from error
             except BaseException:

@@ -11,6 +11,7 @@ import operator
 import os
 import threading
 import zlib
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -23,10 +24,9 @@ from services.profile.store import ProfileStore
 from shared.config import Settings
 from shared.errors import SamlaError
 from shared.keyring import NONCE_BYTES, derived
+from shared.progress import Told
 from shared.rebuild import Tools
 
-SLICE: Final = 20_000
-"""Events of one task."""
 MOST_PARTS: Final = 32
 """That the states of a slice are cut into: as many as there are slices, so that merging one part of each takes no more
 memory than a slice."""
@@ -44,9 +44,10 @@ class Folded(NamedTuple):
 
 
 class Cluster:
-    """See services.profile.bulk.Engine. Without an address a cluster of `processes` is made on this machine."""
+    """See services.profile.bulk.Engine. Without an address a cluster of `processes` is made on this machine. `slice_`:
+    events of one task."""
 
-    def __init__(self, address: str, processes: int, slice_: int = SLICE) -> None:
+    def __init__(self, address: str, processes: int, slice_: int) -> None:
         self._address = address
         self._processes = processes
         self._slice = slice_
@@ -59,18 +60,18 @@ class Cluster:
             waiting = list(job.upto)
             # A partition more than there are workers, so that none waits.
             together = max(1, sum(client.nthreads().values())) + 1
-            running = distributed.as_completed([self._submit(client, job, each, name) for each in waiting[:together]])
-            waiting = waiting[together:]
+            running = distributed.as_completed([])
             count = 0
+            for partition in waiting[:together]:
+                running.add(self._submit(client, tools.progress, job, partition, name))
+            waiting = waiting[together:]
             for future in running:
-                done = future.result()
-                tools.progress.advance(done)
-                count += done
+                count += future.result()
                 if waiting:
-                    running.add(self._submit(client, job, waiting.pop(0), name))
+                    running.add(self._submit(client, tools.progress, job, waiting.pop(0), name))
             return count
 
-    def _submit(self, client: Any, job: Job, partition: int, database: str) -> Any:
+    def _submit(self, client: Any, progress: Told, job: Job, partition: int, database: str) -> Any:
         """The tasks of one partition; the last one's result is how many events there were."""
         slices = list(range(0, job.upto[partition], self._slice))
         parts = min(MOST_PARTS, len(slices))
@@ -78,10 +79,11 @@ class Cluster:
         def submit(task: Any, *arguments: Any) -> Any:
             return client.submit(task, *arguments, pure=False)
 
-        folded = [
-            submit(fold_slice, database, job, partition, at, min(at + self._slice, job.upto[partition]), parts)
-            for at in slices
-        ]
+        folded = []
+        for at in slices:
+            end = min(at + self._slice, job.upto[partition])
+            folded.append(submit(fold_slice, database, job, partition, at, end, parts))
+            folded[-1].add_done_callback(partial(_tell, progress, end - at))
         cut = [submit(operator.attrgetter("parts"), each) for each in folded]
         merged = [
             submit(merge_parts, database, job, [submit(operator.itemgetter(part), each) for each in cut])
@@ -125,6 +127,11 @@ def finish(database: str, job: Job, partition: int, folded: list[Folded], merged
     return sum(each.events for each in folded)
 
 
+def _tell(progress: Told, events: int, future: Any) -> None:
+    if future.status == "finished":
+        progress.advance(events)
+
+
 def _without_parts(folded: Folded) -> Folded:
     return folded._replace(parts=[])
 
@@ -137,6 +144,8 @@ _kept = threading.local()
 def _tools(database: str, job: Job) -> Tools:
     """Of this thread, by this worker's settings. Raises SamlaError where those are not the deployment's."""
     if getattr(_kept, "end", None) != job.end:
+        if hasattr(_kept, "tools"):
+            _kept.tools.client.close()
         settings = Settings.from_env()
         tools = Tools.open(settings, SERVICE)
         # It refuses another master key.

@@ -21,8 +21,12 @@ from shared.progress import Told
 from shared.rebuild import Rows, Tools, Upto, compared, finished, parser, verify
 
 PARENT_SECONDS: Final = 1.0
+LEAST: Final = 20_000
+"""Events that are worth another process: starting one takes as long as folding these."""
 PLAIN: Final = "plain"
 DASK: Final = "dask"
+SLICE: Final = 20_000
+"""Events: their states take some tens of megabytes."""
 
 
 class ProfileProjection:
@@ -98,25 +102,29 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser(SERVICE)
-    made.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that fold, side by side")
+    made.add_argument("--processes", type=int, default=0, help="that fold, side by side; else as many as are of use")
     made.add_argument("--engine", choices=(PLAIN, DASK), default=PLAIN, help="what runs them")
     made.add_argument("--scheduler", default="", help="with --engine dask: its address; else a cluster is made here")
+    made.add_argument("--slice", type=int, default=SLICE, help="with --engine dask: events of one task")
     made.add_argument("--if-older", action="store_true", help="only where the states are by an older fold")
     made.add_argument("--attended", action="store_true", help="end with the process that has started this")
     return made
 
 
 def _engine(options: argparse.Namespace) -> Engine:
-    if options.processes < 1:
-        raise SettingsError("--processes is a number from 1")
+    if options.processes < 0 or options.slice < 1:
+        raise SettingsError("--processes and --slice are numbers from 1")
+    cores = os.cpu_count() or 1
     if options.scheduler and options.engine != DASK:
         raise SettingsError("--scheduler goes with --engine dask")
     if options.engine == DASK:
         # Only here: nobody else needs the package.
         from services.profile.cluster import Cluster  # noqa: PLC0415
 
-        return Cluster(options.scheduler, options.processes)
-    return Processes(options.processes) if options.processes > 1 else Here()
+        return Cluster(options.scheduler, options.processes or cores, options.slice)
+    if options.processes == 1:
+        return Here()
+    return Processes(options.processes) if options.processes else Processes(cores, LEAST)
 
 
 def _end_with(parent: int) -> None:

@@ -114,7 +114,7 @@ class Marks:
         for _ in self.finish():
             pass
         if (by := self._checkpoints.held_by()) is not None:
-            self._release(by)
+            self._end_hold(by)
         for name in self._db.list_collection_names():
             if any(name.startswith(f"{each}{REBUILT}") for each in OWN):
                 self._db.drop_collection(name)
@@ -124,7 +124,7 @@ class Marks:
         for _ in self.finish():
             pass
         if self._checkpoints.held_by() == by:
-            self._release(by)
+            self._end_hold(by)
         self.drop(end)
 
     def drop(self, end: str) -> None:
@@ -132,14 +132,23 @@ class Marks:
         for name in OWN:
             self._db.drop_collection(f"{name}{end}")
 
-    def _release(self, by: str) -> None:
-        """Ends a hold from which nothing has followed."""
+    def release(self, by: str) -> bool:
+        """Ends a hold, if nothing has followed from it; whether it has."""
 
-        def work(within: Transaction) -> None:
+        def work(within: Transaction) -> bool:
             self._checkpoints.confirm(within, by)
+            # A commit that was given up may have gone through after all.
+            if self._rebuilds.find_one({"_id": "swap"}, session=within.session) is not None:
+                return False
             self._checkpoints.release(within)
+            return True
 
-        self._transactor.run(work)
+        return self._transactor.run(work)
+
+    def _end_hold(self, by: str) -> None:
+        if not self.release(by):
+            for _ in self.finish():
+                pass
 
     def _committed(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._rebuilds.find_one({"_id": "swap"})
@@ -188,7 +197,6 @@ class Beside:
 
     def start(self, at: Mapping[Place, int]) -> None:
         """What was folded in bulk stands there."""
-
         moves = {place: (self.checkpoints.at(place), position) for place, position in at.items()}
         self._tools.transactor.run(lambda within: self.checkpoints.move(within, moves))
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from contracts.streams import TRACKING
 from services.console.demo_data import messages
 from services.console.progress import behind, is_quiet
 from services.console.sink import Sink
@@ -170,9 +171,11 @@ class Bench:
         self.note("webhook.p50", waits[len(waits) // 2], "ms", 100, "lower")
         self.note("webhook.p99", waits[int(len(waits) * 0.99)], "ms", 500, "lower")
 
-    def rebuild(self) -> None:
+    def rebuild(self, mix: list[dict[str, Any]]) -> None:
         """Rebuilding the profiles from the log, beside the live ones, on so many processes; and how long live is held
         up when the rebuilt ones take over."""
+        if not any(self.log.heads(TRACKING).values()):
+            _all_well(load.drive(self.port, load.batches(mix[:BATCH_EVENTS], BATCH, self.key), BATCH_CONNECTIONS))
         self.note("rebuild", self.rebuilt(), "events/s", 15_000)
         self.note("rebuild.1", self.rebuilt("--processes", "1"), "events/s")
         self.note("rebuild.2", self.rebuilt("--processes", "2"), "events/s")
@@ -278,7 +281,7 @@ def measure_suite(only: str) -> list[Measured]:
                 "webhook": lambda: bench.latency(mix[BATCH_EVENTS + SINGLE_EVENTS :]),
                 "resolution": lambda: resolution.measure(bench.note, settings),
                 "profile": lambda: profiles.measure(bench.note, settings, services, bench.key, bench.quiet),
-                "rebuild": bench.rebuild,
+                "rebuild": lambda: bench.rebuild(mix),
                 "memory": bench.memory,
                 "storm": bench.storms,
                 "import": bench.importing,

@@ -15,6 +15,7 @@ from bson.binary import Binary
 
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
 from contracts.streams import PROFILE, TRACKING
+from contracts.tracking import CORRECTED
 from services.profile.bulk import Here
 from services.profile.domain.state import FOLD_VERSION
 from services.profile.folding import STATES, Folding
@@ -25,7 +26,9 @@ from services.profile.takeover import OWN, REBUILT, Marks, TakeOver
 from shared.checkpoints import Place
 from shared.consumer import Consumer
 from shared.errors import Conflict, SamlaError, Unavailable
-from shared.keyring import ORDINARY, Sealing
+from shared.eventlog import NewEvent
+from shared.eventlog.sealed import open_events
+from shared.keyring import ORDINARY, Sealing, new_id
 from shared.lease import Lease
 from shared.local.suite import ROOT, eventually
 from shared.rebuild import Tools, verify
@@ -205,6 +208,20 @@ def test_a_rebuild_that_has_lost_its_lease_leaves_the_next_ones_hold_alone(world
     assert world.marks.held_by() is not None
     for _ in steps:
         pass
+    stays_whole(world)
+
+
+def test_a_hold_from_which_a_take_over_has_followed_is_not_just_ended(world):
+    """Where a commit was given up and has gone through after all: live would be overwritten with what it was."""
+    lives(world)
+    goes_on(world)
+    rebuilding = take_over(tools_of(world))
+    go_to(rebuilding.steps(), "committed")
+    marks = marks_of(tools_of(world))
+    assert not marks.release(world.marks.held_by())
+    assert world.marks.held_by() is not None
+    marks.recover()
+    rebuilding._lease.give_back()
     stays_whole(world)
 
 
@@ -393,12 +410,32 @@ def command(world, *options, **more):
 
 
 def crowd(world, events=300, people=60):
-    """Many people with some events each, in all partitions; some share devices."""
+    """Many people with some events each, in all partitions; some share devices, some events are corrected, and one
+    cannot be read."""
     chance = random.Random(1)
+    sent = []
     for _ in range(events):
         who = ("user", f"u{chance.randrange(people)}")
-        world.sent(who, ("anonymous", f"a{chance.randrange(people // 2)}"))
+        sent.append(world.sent(who, ("anonymous", f"a{chance.randrange(people // 2)}")))
+    found = world.log.find(TRACKING, chance.sample(sent, 10))
+    for each in found.values():
+        corrects(world, each, "Corrected")
+    corrects(world, found[min(found)], None)
     goes_on(world)
+    assert len(world.marks.parked()) == 1
+
+
+def corrects(world, event, name):
+    """A correction of an event: it was called otherwise. Without a name it cannot be read."""
+    [body] = open_events(world.keyring, [event])
+    said = {**body, "event": name} if name else {"type": "track"}
+    identity = new_id()
+    [sealed] = world.keyring.seal([Sealing(event.subject, ORDINARY, identity, orjson.dumps(said))])
+    new = NewEvent(
+        id=identity, type=CORRECTED, source="web", subject=event.subject, time=world.now(), sealed={ORDINARY: sealed},
+        data={"corrects": event.id, "number": 1, "cleaning": 1},
+    )  # fmt: skip
+    world.log.append(TRACKING, [new])
 
 
 def test_however_many_processes_fold_and_whichever_engine_the_digest_is_the_same(world):
@@ -407,7 +444,12 @@ def test_however_many_processes_fold_and_whichever_engine_the_digest_is_the_same
     world.traits.add("number", {"event": "E", "measure": "count"}, 1)
     expected = verify(ProfileProjection(), tools_of(world))
     assert expected["equal"] and expected["documents"] > 60
-    for options in (["--processes", "1"], ["--processes", "2"], ["--processes", "2", "--engine", "dask"]):
+    for options in (
+        ["--processes", "1"],
+        ["--processes", "2"],
+        ["--processes", "2", "--engine", "dask"],
+        ["--processes", "2", "--engine", "dask", "--slice", "7"],
+    ):
         done = command(world, "--verify", *options)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
@@ -427,7 +469,7 @@ def test_a_rebuild_on_a_cluster_of_ones_own_takes_over(world):
         env=environment(world),
     ) as cluster:  # fmt: skip
         told = heads(world)
-        done = command(world, "--engine", "dask", "--scheduler", cluster.scheduler_address)
+        done = command(world, "--engine", "dask", "--scheduler", cluster.scheduler_address, "--slice", "20")
         assert done.returncode == 0, done.stderr
         assert heads(world) == told
         stays_whole(world)
