@@ -1,8 +1,10 @@
 """What the profile service says: the events of the stream `profile` (what changed, no values), and its RPCs."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
+import orjson
 from marshmallow import Schema, fields
 
 from contracts.envelope import ID
@@ -27,7 +29,9 @@ class Names(Schema):
     names = fields.List(
         fields.String(),
         required=True,
-        metadata={"description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, computed.KEY, sensitive, or *"},
+        metadata={
+            "description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, computed.KEY, signals.ID, sensitive, or *"
+        },
     )
 
 
@@ -72,7 +76,29 @@ traits    {name: [ms, event, value, source, party, agreement?]}        the value
 events    {name: [count, first ms, last ms, {minute: count}, {currency: {minute: minor units}}]}
 opinions  {key: [ms, event, {...}, source, party, agreement?]}
 computed  {key: [value, ms when it may change by itself or None]}
+signals   {id: {where its bucket begins (ms): number}}, of those that were asked for: how many, or a sum in units of
+          10^-9; None where there were too many to keep. The buckets of a window of a day or less are a second wide, of
+          up to 60 days a minute, of more an hour; all time is one bucket, 0.
 """
+
+
+SIGNAL_MEASURES: Final = ("count", "sum", "times")
+
+
+class Signal(TypedDict, total=False):
+    """What a watcher wants to be kept of people's events: {"event", "where"?, "measure", "value"?, "within"?}, as of a
+    computed trait. `times` has every event by its millisecond."""
+
+    event: str
+    where: list[dict[str, Any]]
+    measure: str
+    value: str
+    within: str
+
+
+def signal_id(signal: Mapping[str, Any]) -> str:
+    """32 hex characters, the same for the same signal."""
+    return hashlib.sha256(orjson.dumps(signal, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 class Known(TypedDict, total=False):
@@ -84,8 +110,10 @@ class Known(TypedDict, total=False):
 
 
 RPCS: Final[dict[str, str]] = {
-    "facts": "(profiles) -> {profile: {profile, facts} | {merged_into} | None}",
-    "scan": "(after, limit) -> {profiles: {profile: facts}, after}; after is None at the end",
+    "facts": "(profiles, signals?: ids) -> {profile: {profile, facts} | {merged_into} | None}",
+    "scan": "(after, limit, signals?: definitions) -> {profiles: {profile: facts}, after}; after is None at the end",
+    "watch": "(owner, signals: definitions) -> {id: filled}: all that the owner needs, from now on",
+    "watched": "(owner) -> {id: filled}",
     "show": "(profile, as_of?, sensitive?) -> the profile's four parts, each value with its provenance, or None",
     "timeline": "(profile, limit?) -> [{time, what, details, source, party, event}], latest first",
     "everything": "(profile) -> {profile, events, corrected}: what an export holds",

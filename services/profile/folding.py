@@ -622,7 +622,7 @@ def _telling(names: set[str]) -> set[str]:
 
 
 def _names(delta: States, defined: Defined) -> set[str]:
-    keys = {f"computed.{each.id}": f"computed.{each.key}" for each in defined.traits}
+    keys = {f"computed.{each.id}": each.name for each in defined.traits}
     plain = {keys.get(name, name) for cls, state in delta.items() if not is_sensitive(cls) for name in names_of(state)}
     return plain | {SENSITIVE} if any(map(is_sensitive, delta)) else plain
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from contracts.profile import Facts, Known
+from contracts.profile import Facts, Known, Signal, signal_id
 from services.profile.correcting import Said, as_they_stand, as_they_were
 from services.profile.domain.believing import Believing
-from services.profile.domain.computed import Trait
+from services.profile.domain.computed import Trait, measured, signal_of, signal_value
 from services.profile.domain.placing import subject_of
 from services.profile.domain.state import empty, merge, merged, state_of
 from services.profile.domain.view import facts_of, latest, line_of, view_of, with_ids
@@ -33,10 +33,10 @@ class Reading:
 
     def _shown_traits(self) -> list[Trait]:
         """The computed traits that all states hold."""
-        return [each for each in self._traits.known().traits if each.filled]
+        return [each for each in self._traits.known().traits if each.filled and not each.signal]
 
-    def facts(self, profiles: Collection[str]) -> dict[str, Known | None]:
-        """What is known of each; ordinary data only."""
+    def facts(self, profiles: Collection[str], signals: Collection[str] = ()) -> dict[str, Known | None]:
+        """What is known of each; ordinary data only. `signals`: ids of those to give, of which all are filled."""
         subjects = self._store.of_profiles(profiles)
         moved = self._store.merged_into([each for each in profiles if each not in subjects])
         states = {profile: merged(_plain(of)) for profile, of in subjects.items()}
@@ -44,8 +44,9 @@ class Reading:
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         traits, now = self._shown_traits(), self._clock.now_ms()
+        watched = [each for each in self._traits.known().traits if each.signal and each.key in signals]
         known |= {
-            profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now)}
+            profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now, watched)}
             for profile, state in theirs.items()
         }
         return known
@@ -60,14 +61,29 @@ class Reading:
         owner = {pair: owners.get(subject) for pair, subject in subjects.items() if subject}
         return {profile: _only(state, owner, profile) for profile, state in states.items()}
 
-    def scan(self, after: str, limit: int) -> dict[str, Any]:
-        """A page of all profiles."""
+    def scan(self, after: str, limit: int, signals: Sequence[Signal] = ()) -> dict[str, Any]:
+        """A page of all profiles. `signals`: to be counted from the log, whether they are kept or not."""
         page = self._store.page(after, limit)
         found = self.facts(page)
+        wanted = [signal_of(signal_id(each), 0, each) for each in signals]
+        subjects = self._store.of_profiles(page) if wanted else {}
+        for profile, of in subjects.items():
+            if (each := found.get(profile)) and "facts" in each:
+                each["facts"]["signals"] = self._counted(of, wanted)
         return {
             "profiles": {name: each["facts"] for name in page if (each := found[name]) and "facts" in each},
             "after": page[-1] if len(page) == limit else None,
         }
+
+    def _counted(self, subjects: Sequence[Subject], signals: Collection[Trait]) -> dict[str, Any]:
+        """Signals from the log, by id."""
+        state = empty()
+        for _, identity, body in self._bodies(subjects):
+            if name := body.get("event"):
+                merge(
+                    state, {**empty(), "computed": measured(signals, name, body["properties"], body["time"], identity)}
+                )
+        return {each.key: signal_value(held) if (held := state["computed"].get(each.id)) else {} for each in signals}
 
     def show(self, profile: str, as_of: int | None, sensitive: bool) -> dict[str, Any] | None:
         """A profile's four parts: as of now, or of what had happened by an instant (ms)."""

@@ -51,7 +51,7 @@ class ProfileProjection:
 
 def _filled(tools: Tools) -> set[str]:
     """The computed traits that live states hold, too."""
-    return {row["_id"] for row in TraitStore(tools.db).rows() if row["filled"]}
+    return {row["_id"] for row in TraitStore(tools.db).rows(None) if row["filled"]}
 
 
 def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import eventlet
 from nameko.rpc import rpc
 
-from contracts.profile import Known
+from contracts.profile import Known, Signal, signal_id
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
 from services.profile.filling import Filling
 from services.profile.folding import STATES, Folding
@@ -85,15 +85,26 @@ class ProfileService(Service):
         """It is computed no longer."""
         self.store.traits.remove(key)
 
-    @rpc
-    def facts(self, profiles: list[str]) -> dict[str, Known | None]:
-        """What is known of these profiles; ordinary data only."""
-        return self.store.reading.facts(profiles)
+    @rpc(expected_exceptions=SamlaError)
+    def watch(self, owner: str, signals: list[Signal]) -> dict[str, bool]:
+        """All signals that an owner needs from now on; which of them are filled."""
+        wanted: dict[str, Any] = {signal_id(each): each for each in signals}
+        return self.store.traits.watch(owner, wanted, self.runtime.clock.now_ms())
 
     @rpc
-    def scan(self, after: str | None = None, limit: int = 200) -> dict[str, Any]:
+    def watched(self, owner: str) -> dict[str, bool]:
+        """An owner's signals, and which of them are filled."""
+        return self.store.traits.watched(owner)
+
+    @rpc
+    def facts(self, profiles: list[str], signals: list[str] | None = None) -> dict[str, Known | None]:
+        """What is known of these profiles; ordinary data only."""
+        return self.store.reading.facts(profiles, signals or ())
+
+    @rpc(expected_exceptions=SamlaError)
+    def scan(self, after: str | None = None, limit: int = 200, signals: list[Signal] | None = None) -> dict[str, Any]:
         """A page of all profiles with their facts."""
-        return self.store.reading.scan(after or "", max(1, min(limit, MOST_PROFILES)))
+        return self.store.reading.scan(after or "", max(1, min(limit, MOST_PROFILES)), signals or ())
 
     @rpc
     def show(self, profile: str, as_of: int | None = None, sensitive: bool = False) -> dict[str, Any] | None:

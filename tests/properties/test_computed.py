@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.profile.domain import computed
-from services.profile.domain.computed import MEASURES, measured, trait_of, value_of, width_of
+from services.profile.domain.computed import MEASURES, measured, signal_of, signal_value, trait_of, value_of, width_of
 from services.profile.domain.state import merged, state_of
 from shared.errors import SamlaError
 
@@ -133,6 +133,37 @@ def test_too_many_different_values_are_no_list_and_stay_so(monkeypatch):
     for more in reversed(each[:-1]):
         other = computed.joined(other, more)
     assert one == other and value_of(one, 0) == (None, None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    events,
+    st.sampled_from([{"measure": "times"}, {"measure": "sum", "value": "v"}, {"measure": "count"}]),
+    st.sampled_from([{}, {"within": "1d"}, {"within": "61d"}]),
+    st.integers(),
+)
+def test_a_signal_has_everything_that_a_window_can_reach(happened, measure, within, seed):
+    """Where its bucket begins -> how many, or how much in units of 10^-9; the times of events are exact."""
+    happened = list(enumerate(happened))
+    definition = {"event": "A", "where": [{"property": "kind", "is": "x"}], **measure, **within}
+    signal = signal_of("t", 1, definition)
+    held = folded(signal, happened, seed)
+    width = 1 if measure["measure"] == "times" else width_of(SPANS.get(within.get("within", ""), 0))
+    bucketed = measure["measure"] == "times" or within
+    wanted = Counter()
+    for _, event in happened:
+        if event["name"] == "A" and event["kind"] == "x":
+            number = event["v"]
+            if measure["measure"] != "sum":
+                number = 1
+            elif isinstance(number, bool) or number in (None, "x"):
+                continue
+            else:
+                number = round(Fraction(str(number)) * 10**9)
+            wanted[event["time"] // width * width if bucketed else 0] += number
+    newest = max(wanted, default=0)
+    reach = newest - SPANS[within["within"]] if within and measure["measure"] != "times" else -1
+    assert (signal_value(held) if held else {}) == {str(at): each for at, each in wanted.items() if at > reach}
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
+from contracts.profile import SIGNAL_MEASURES, signal_id
 from shared.conditions import check_condition, exact, holds, is_number, milliseconds, values_at
 from shared.errors import SamlaError
 
+TIMES: Final = "times"
+"""A measure of signals only: how often at which millisecond."""
 MEASURES: Final = ("count", "sum", "average", "min", "max", "first", "last", "most_frequent", "distinct")
 DAY_MS: Final = 86_400_000
 LONGEST_MS: Final = 3_660 * DAY_MS
@@ -59,7 +62,9 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     key: str
-    """What people call it."""
+    """What people call it; of a signal, contracts.profile.signal_id."""
+    signal: bool = False
+    """Kept for those who watch it (segments), not for people."""
     since: int
     """The version of the set of definitions with which it came."""
     filled: bool = True
@@ -72,9 +77,16 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 0
     """Milliseconds; 0: all time."""
 
+    @property
+    def name(self) -> str:
+        """As what is told to have changed names it."""
+        return f"{'signals' if self.signal else 'computed'}.{self.key}"
 
-def width_of(window: int) -> int:
-    """Of a window's buckets, both in ms: never more than 90,000 of them are in it."""
+
+def width_of(window: int, measure: str = "") -> int:
+    """Of a window's buckets, both in ms: never more than 90,000 of them are in it. Times are exact."""
+    if measure == TIMES:
+        return 1
     if window <= DAY_MS:
         return 1_000
     return 60_000 if window <= 60 * DAY_MS else 3_600_000
@@ -107,6 +119,15 @@ def trait_of(identity: str, key: str, since: int, definition: object, filled: bo
         where=tuple(_conditions(definition.get("where", []))),
         window=_window(definition),
     )
+
+
+def signal_of(identity: str, since: int, definition: Mapping[str, Any], filled: bool = True) -> Trait:
+    """A signal (contracts.profile.Signal), ready to fold by. Raises SamlaError for what is none."""
+    made = trait_of(identity, signal_id(definition), since, {**definition, "measure": "count", "value": ""}, filled)
+    measure, value = definition.get("measure"), definition.get("value", "")
+    if measure not in SIGNAL_MEASURES or not isinstance(value, str) or (measure == "sum") != (value != ""):
+        raise SamlaError(f"signal.measure: one of {', '.join(SIGNAL_MEASURES)}, a sum with the value to add")
+    return msgspec.structs.replace(made, measure=measure, value=value, signal=True)
 
 
 def _events(given: object) -> list[str]:
@@ -155,7 +176,8 @@ def measured(
         values = list(values_at(properties, trait.value)) if trait.value else []
         content = _CONTENTS[trait.measure](values, time, identity)
         if content is not None:
-            bucket = str(time // width_of(trait.window)) if trait.window else ALL
+            bucketed = trait.window or trait.measure == TIMES
+            bucket = str(time // width_of(trait.window, trait.measure)) if bucketed else ALL
             found[trait.id] = [trait.measure, trait.window, _limited({bucket: content}, trait.measure)]
     return found
 
@@ -211,6 +233,7 @@ def _plain(value: Any) -> Any:
 
 _CONTENTS: Final[Mapping[str, Callable[[list[Any], int, str], Content]]] = {
     "count": lambda values, time, identity: 1,
+    TIMES: lambda values, time, identity: 1,
     "sum": _summed,
     "average": _summed,
     "min": _lowest,
@@ -251,12 +274,16 @@ def _reachable(window: int, buckets: Buckets) -> Buckets:
 
 
 def _limited(buckets: Buckets, measure: str) -> Buckets:
-    if measure in LISTING and sum(map(len, buckets.values())) > MOST_VALUES:
+    if measure in LISTING and _listed_in(measure, buckets) > MOST_VALUES:
         return {TOO_MANY: 1}
     return buckets
 
 
-LISTING: Final = ("most_frequent", "distinct")
+def _listed_in(measure: str, buckets: Buckets) -> int:
+    return len(buckets) if measure == TIMES else sum(map(len, buckets.values()))
+
+
+LISTING: Final = ("most_frequent", "distinct", TIMES)
 
 
 def _added(one: Content, other: Content) -> Content:
@@ -277,6 +304,7 @@ def _later(one: Content, other: Content) -> Content:
 
 _UNIONS: Final[Mapping[str, Callable[[Content, Content], Content]]] = {
     "count": lambda one, other: one + other,
+    TIMES: lambda one, other: one + other,
     "sum": _added,
     "average": _added,
     "min": lambda one, other: min(one, other, key=int),
@@ -303,6 +331,19 @@ def value_of(measured_: Measured, now: int) -> Value:
     living = sorted(bucket for bucket, end in ends.items() if end > now)
     value = _read(measure, [buckets[str(bucket)] for bucket in living])
     return Value(value, ends[living[0]] if living else None)
+
+
+def signal_value(measured_: Measured) -> dict[str, int] | None:
+    """A signal as others get it: where its bucket begins (ms) -> how many, or the sum in units of 10^-9; None where
+    there were too many."""
+    measure, window, buckets = measured_
+    if TOO_MANY in buckets:
+        return None
+    width = width_of(window, measure)
+    return {
+        str(int(bucket or 0) * width): int(content[1]) if measure == "sum" else content
+        for bucket, content in buckets.items()
+    }
 
 
 def is_listed_in_full(measured_: Measured) -> bool:

@@ -4,12 +4,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from services.profile.domain.believing import Believing, Origin
-from services.profile.domain.computed import Trait, Value, is_listed_in_full, nothing, value_of
+from services.profile.domain.computed import Trait, Value, is_listed_in_full, nothing, signal_value, value_of
 from services.profile.domain.state import State
 from shared.policy import POLICY
 
 
-def facts_of(state: State, believing: Believing, traits: Collection[Trait], now: int) -> dict[str, Any]:
+def facts_of(
+    state: State, believing: Believing, traits: Collection[Trait], now: int, signals: Collection[Trait] = ()
+) -> dict[str, Any]:
     """What is known (contracts.profile.Facts), at `now` (ms): of several values the one that is believed."""
     return {
         "ids": state["ids"],
@@ -17,6 +19,9 @@ def facts_of(state: State, believing: Believing, traits: Collection[Trait], now:
         "events": {name: event[:5] for name, event in state["events"].items()},
         "opinions": {key: _believed(believing, key, said) for key, said in state["opinions"].items()},
         "computed": {trait.key: list(computed(state, trait, now)) for trait in traits},
+        "signals": {
+            each.key: signal_value(held) if (held := state["computed"].get(each.id)) else {} for each in signals
+        },
     }
 
 
