@@ -42,6 +42,9 @@ DIGITS: Final = 9
 MOST: Final = Decimal(10) ** 15
 """What is summed is smaller; a value that is not, is none."""
 
+LARGEST: Final = 1 << 63
+"""Integers of JSON, as others read it, are smaller."""
+
 Content = Any
 Buckets = dict[str, Content]
 Measured = Sequence[Any]
@@ -198,7 +201,8 @@ def _numbers(values: list[Any]) -> list[int]:
     return [
         int(each.scaleb(DIGITS).to_integral_value(ROUND_HALF_EVEN))
         for each in found
-        if each is not None and abs(each) < MOST
+        # Not by abs(), which fails where the exponent is beyond what decimals compute with.
+        if each is not None and each.copy_abs() < MOST
     ]
 
 
@@ -249,15 +253,22 @@ _CONTENTS: Final[Mapping[str, Callable[[list[Any], int, str], Content]]] = {
 
 
 def joined(have: Measured, more: Measured) -> Measured:
-    """Both of one trait together; neither is changed."""
+    """Both of one trait together, in `have`'s buckets (which are changed)."""
     measure, window, buckets = have
     if TOO_MANY in buckets or TOO_MANY in more[2]:
         return [measure, window, {TOO_MANY: 1}]
     unite = _UNIONS[measure]
-    both = dict(buckets)
+    before = len(buckets)
     for bucket, content in more[2].items():
-        both[bucket] = unite(both[bucket], content) if bucket in both else content
-    return [measure, window, _limited(both if measure in LISTING else _reachable(window, both), measure)]
+        buckets[bucket] = unite(buckets[bucket], content) if bucket in buckets else content
+    if measure in LISTING:
+        return [measure, window, _limited(buckets, measure)]
+    return [measure, window, buckets if len(buckets) == before else _reachable(window, buckets)]
+
+
+def apart(measured_: Measured) -> Measured:
+    """A copy that joining may change."""
+    return [*measured_[:2], dict(measured_[2])]
 
 
 def _reachable(window: int, buckets: Buckets) -> Buckets:
@@ -265,10 +276,9 @@ def _reachable(window: int, buckets: Buckets) -> Buckets:
     ever were must not depend on the order in which they came."""
     if not window or len(buckets) < 2:
         return buckets
-    stretches = [int(bucket) for bucket in buckets]
     # A bucket is within reach as long as its beginning has not left.
-    reach = max(stretches) - -(-window // width_of(window))
-    if min(stretches) > reach:
+    reach = max(map(int, buckets)) - -(-window // width_of(window))
+    if min(map(int, buckets)) > reach:
         return buckets
     return {bucket: each for bucket, each in buckets.items() if int(bucket) > reach}
 
@@ -368,9 +378,10 @@ def _read(measure: str, contents: list[Content]) -> Any:
 
 
 def _number(units: int, shares: int = 1) -> int | float:
-    """Of units of the last digit, divided: an integer where it is one, else the nearest float."""
+    """Of units of the last digit, divided: an integer where it is one of 64 bits, else the nearest float."""
     divisor = shares * 10**DIGITS
-    return units // divisor if units % divisor == 0 else units / divisor
+    whole, rest = divmod(units, divisor)
+    return whole if rest == 0 and abs(whole) < LARGEST else units / divisor
 
 
 def _commonest(content: Content) -> Any:

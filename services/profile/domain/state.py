@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from services.profile.domain.believing import Origin
-from services.profile.domain.computed import Trait, joined, measured
+from services.profile.domain.computed import Trait, apart, joined, measured
 from shared.facts import MINUTE_MS, minor_digits
 
 FOLD_VERSION: Final = 3
@@ -152,7 +152,7 @@ def copied(state: State) -> State:
             for name, event in state["events"].items()
         },
         "opinions": {key: dict(origins) for key, origins in state["opinions"].items()},
-        "computed": dict(state["computed"]),
+        "computed": {name: apart(each) for name, each in state["computed"].items()},
     }
 
 
