@@ -10,6 +10,7 @@ from services.profile.domain.computed import Trait, measured, signal_of, signal_
 from services.profile.domain.placing import subject_of
 from services.profile.domain.state import empty, merge, merged, state_of
 from services.profile.domain.view import facts_of, latest, line_of, view_of, with_ids
+from services.profile.policy import PolicyStore
 from services.profile.store import CLASSES, ProfileStore, Subject
 from services.profile.traits import TraitStore
 from shared.clock import Clock
@@ -23,17 +24,25 @@ ReadEvents = Callable[[EventLog, str], Iterator[list[Said]]]
 class Reading:
     """See the module's text."""
 
-    def __init__(self, store: ProfileStore, log: EventLog, keyring: Keyring, traits: TraitStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: ProfileStore,
+        log: EventLog,
+        keyring: Keyring,
+        traits: TraitStore,
+        clock: Clock,
+        believing: Believing | PolicyStore | None = None,
+    ) -> None:
         self._store = store
         self._log = log
         self._keyring = keyring
         self._traits = traits
         self._clock = clock
-        self._believing = Believing()
+        self._believing = believing or Believing()
 
     def _shown_traits(self) -> list[Trait]:
         """The computed traits that all states hold."""
-        return [each for each in self._traits.known().traits if each.filled and not each.signal]
+        return [each for each in self._traits.current().traits if each.filled and not each.signal]
 
     def facts(self, profiles: Collection[str], signals: Collection[str] = ()) -> dict[str, Known | None]:
         """What is known of each; ordinary data only. `signals`: ids of those to give, of which all are filled."""
@@ -44,7 +53,7 @@ class Reading:
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         traits, now = self._shown_traits(), self._clock.now_ms()
-        watched = [each for each in self._traits.known().traits if each.signal and each.key in signals]
+        watched = [each for each in self._traits.current().traits if each.signal and each.key in signals]
         known |= {
             profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now, watched)}
             for profile, state in theirs.items()
@@ -105,10 +114,10 @@ class Reading:
         return view
 
     def _as_of(self, subjects: Sequence[Subject], as_of: int, cls: str) -> dict[str, Any]:
-        state = empty()
+        state, traits = empty(), self._traits.known().traits
         for _, identity, body in self._bodies(subjects, cls):
             if isinstance(body["time"], int) and body["time"] <= as_of:
-                merge(state, state_of(body, identity, self._traits.known().traits))
+                merge(state, state_of(body, identity, traits))
         return state
 
     def timeline(self, profile: str, limit: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from services.profile.domain.placing import subject_of
 from services.profile.domain.state import add
 from services.profile.folding import STATES, folded_again, named_in, readable, regroup
 from services.profile.store import ProfileStore, States
-from services.profile.traits import Defined, TraitStore
+from services.profile.traits import NO_TRAITS, Defined, TraitStore
 from shared.eventlog import partition_of
 from shared.rebuild import Rows, Tools, Upto, run
 
@@ -22,23 +22,28 @@ WRITTEN: Final = 1_000
 class ProfileProjection:
     """See shared.rebuild.Projection."""
 
+    _defined = NO_TRAITS
+    """The computed traits, as of when live was looked at."""
+
     def upto(self, tools: Tools, handled: Upto, session: Any) -> Mapping[tuple[str, int], int]:
         """As far as the service's checkpoints."""
         return handled
 
     def live(self, tools: Tools, session: Any) -> Rows:
         """States and merges."""
-        return ProfileStore(tools.db, tools.keyring).rows(_filled(tools), session)
+        # What is defined or filled from here on makes no difference between the two.
+        self._defined = TraitStore(tools.db).at(session)
+        return ProfileStore(tools.db, tools.keyring).rows(self._filled(), session)
 
     def fold(self, tools: Tools, upto: Upto) -> int:
         """Whose subjects and events are first, then their states."""
         store = ProfileStore(tools.db, tools.keyring, beside=True)
         store.setup()
-        return _follow_identity(store, tools, upto) + _fold_states(store, tools, upto)
+        return _follow_identity(store, tools, upto) + _fold_states(store, tools, upto, self._defined)
 
     def beside(self, tools: Tools) -> Rows:
         """What was folded."""
-        return ProfileStore(tools.db, tools.keyring, beside=True).rows(_filled(tools))
+        return ProfileStore(tools.db, tools.keyring, beside=True).rows(self._filled())
 
     def swap(self, tools: Tools) -> None:
         """The rebuilt states become the live ones."""
@@ -48,15 +53,13 @@ class ProfileProjection:
         """Drops what was made beside."""
         ProfileStore(tools.db, tools.keyring, beside=True).drop()
 
+    def _filled(self) -> set[str]:
+        """The computed traits that live states hold, too."""
+        return {each.id for each in self._defined.traits if each.filled}
 
-def _filled(tools: Tools) -> set[str]:
-    """The computed traits that live states hold, too."""
-    return {row["_id"] for row in TraitStore(tools.db).rows(None) if row["filled"]}
 
-
-def _fold_states(store: ProfileStore, tools: Tools, upto: Upto) -> int:
+def _fold_states(store: ProfileStore, tools: Tools, upto: Upto, defined: Defined) -> int:
     count = 0
-    defined = TraitStore(tools.db).refresh()
     gathered: dict[str, States] = {}
     corrected: set[str] = set()
     for page in tools.events(TRACKING, upto, subscription=STATES):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.profile.domain import computed
 from services.profile.domain.computed import MEASURES, measured, signal_of, signal_value, trait_of, value_of, width_of
-from services.profile.domain.state import merged, state_of
+from services.profile.domain.state import as_kept, merged, state_of
 from shared.errors import SamlaError
 
 SPANS = {"30m": 1_800_000, "1d": 86_400_000, "90001s": 90_001_000, "61d": 61 * 86_400_000}
@@ -88,8 +88,10 @@ def folded(trait, happened, seed):
     chance.shuffle(parts)
     while len(parts) > 1:
         one, other = (parts.pop(chance.randrange(len(parts))) for _ in range(2))
-        parts.append(orjson.loads(orjson.dumps(merged([one, other]))))
-    return parts[0]["computed"].get(trait.id) if parts else None
+        both = merged([one, other])
+        # It is kept at any time, or only at the end.
+        parts.append(orjson.loads(orjson.dumps(as_kept(both) if chance.random() < 0.5 else both)))
+    return as_kept(parts[0])["computed"].get(trait.id) if parts else None
 
 
 @settings(max_examples=600, deadline=None)

@@ -6,13 +6,14 @@
 A trait's state is a commutative merge like all of a state (domain/state.py): `[measure, window, {bucket: content}]`,
 which says itself how it is merged and read. Without a window there is one bucket; with one, each holds a stretch of
 event time, and a window is read off them at an instant: a bucket is in it from its beginning until its beginning
-leaves. Buckets that no window can reach any more, since something newer has happened, are dropped; as that depends on
-the events alone, order still does not matter.
+leaves. Buckets that no window can reach any more, since something newer has happened, are dropped before a state is
+kept (`bounded`); as that depends on the events alone, order still does not matter.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -35,10 +36,12 @@ MOST_VALUES: Final = 20_000
 """Different values (in a window's trait: of a bucket each) that a trait lists."""
 LONGEST_VALUE: Final = 200
 """Characters of a value that is listed or kept."""
+MANY_BUCKETS: Final = 5_000
 MOST_EVENTS: Final = 20
 MOST_WHERE: Final = 20
 DIGITS: Final = 9
 """Behind the point, of what is summed."""
+UNITS: Final = 10**DIGITS
 MOST: Final = Decimal(10) ** 15
 """What is summed is smaller; a value that is not, is none."""
 
@@ -84,6 +87,19 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """As what is told to have changed names it."""
         return f"{'signals' if self.signal else 'computed'}.{self.key}"
+
+
+class Traits(tuple[Trait, ...]):
+    """Definitions, found by event: there may be thousands."""
+
+    @cached_property
+    def of_event(self) -> Mapping[str, Sequence[Trait]]:
+        """Event's name -> those on it."""
+        found: dict[str, list[Trait]] = {}
+        for trait in self:
+            for event in trait.events:
+                found.setdefault(event, []).append(trait)
+        return found
 
 
 def width_of(window: int, measure: str = "") -> int:
@@ -173,7 +189,7 @@ def measured(
 ) -> dict[str, Measured]:
     """What one event adds, by trait's id. `time` in ms, `identity` the event's id."""
     found: dict[str, Measured] = {}
-    for trait in traits:
+    for trait in traits.of_event.get(event, ()) if isinstance(traits, Traits) else traits:
         if event not in trait.events or not _matches(trait, properties):
             continue
         values = list(values_at(properties, trait.value)) if trait.value else []
@@ -197,7 +213,9 @@ def _summed(values: list[Any], time: int, identity: str) -> Content:
 
 def _numbers(values: list[Any]) -> list[int]:
     """In units of the last digit that counts."""
-    found = (exact(each) for each in values)
+    if all(type(each) is int for each in values):
+        return [each * UNITS for each in values if abs(each) < MOST]
+    found = [exact(each) for each in values]
     return [
         int(each.scaleb(DIGITS).to_integral_value(ROUND_HALF_EVEN))
         for each in found
@@ -253,7 +271,8 @@ _CONTENTS: Final[Mapping[str, Callable[[list[Any], int, str], Content]]] = {
 
 
 def joined(have: Measured, more: Measured) -> Measured:
-    """Both of one trait together, in `have`'s buckets (which are changed)."""
+    """Both of one trait together, in `have`'s buckets (which are changed). What no window reaches is only left out
+    where there is much of it: see `bounded`."""
     measure, window, buckets = have
     if TOO_MANY in buckets or TOO_MANY in more[2]:
         return [measure, window, {TOO_MANY: 1}]
@@ -261,9 +280,17 @@ def joined(have: Measured, more: Measured) -> Measured:
     before = len(buckets)
     for bucket, content in more[2].items():
         buckets[bucket] = unite(buckets[bucket], content) if bucket in buckets else content
-    if measure in LISTING:
-        return [measure, window, _limited(buckets, measure)]
-    return [measure, window, buckets if len(buckets) == before else _reachable(window, buckets)]
+    whole = [measure, window, buckets]
+    many = not window or len(buckets) // MANY_BUCKETS > before // MANY_BUCKETS
+    return bounded(whole) if many else whole
+
+
+def bounded(measured_: Measured) -> Measured:
+    """Without what no window reaches any more, and as TOO_MANY where that is so: as it is kept. The same, whether the
+    parts of it were bounded before or not."""
+    measure, window, buckets = measured_
+    kept = _limited(buckets, measure) if measure in LISTING else _reachable(window, buckets)
+    return [measure, window, kept]
 
 
 def apart(measured_: Measured) -> Measured:
@@ -332,7 +359,7 @@ _UNIONS: Final[Mapping[str, Callable[[Content, Content], Content]]] = {
 def value_of(measured_: Measured, now: int) -> Value:
     """What a trait is at `now` (ms), of a state that holds nothing that happens later."""
     measure, window, buckets = measured_
-    if TOO_MANY in buckets:
+    if not is_listed_in_full(measured_):
         return Value(None, None)
     if not window:
         return Value(_read(measure, list(buckets.values())), None)
@@ -346,7 +373,7 @@ def value_of(measured_: Measured, now: int) -> Value:
 def signal_value(measured_: Measured) -> dict[str, int] | None:
     """A signal as others get it: where its bucket begins (ms) -> how many, or the sum in units of 10^-9; None where
     there were too many."""
-    measure, window, buckets = measured_
+    measure, window, buckets = bounded(measured_)
     if TOO_MANY in buckets:
         return None
     width = width_of(window, measure)
@@ -358,7 +385,8 @@ def signal_value(measured_: Measured) -> dict[str, int] | None:
 
 def is_listed_in_full(measured_: Measured) -> bool:
     """Whether there were not too many different values to list."""
-    return TOO_MANY not in measured_[2]
+    measure, _, buckets = measured_
+    return TOO_MANY not in buckets and not (measure in LISTING and _listed_in(measure, buckets) > MOST_VALUES)
 
 
 def nothing(measure: str) -> Any:
@@ -379,7 +407,7 @@ def _read(measure: str, contents: list[Content]) -> Any:
 
 def _number(units: int, shares: int = 1) -> int | float:
     """Of units of the last digit, divided: an integer where it is one of 64 bits, else the nearest float."""
-    divisor = shares * 10**DIGITS
+    divisor = shares * UNITS
     whole, rest = divmod(units, divisor)
     return whole if rest == 0 and abs(whole) < LARGEST else units / divisor
 
