@@ -652,6 +652,47 @@ class Timeline(Schema):
     next = fields.String(required=True, allow_none=True, metadata={"description": "null at the end"})
 
 
+class NewTrait(Schema):
+    """A computed trait to be made; it is filled from the log in the background."""
+
+    key = fields.String(required=True, validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}\Z"))
+    definition = fields.Dict(required=True, metadata={"description": "see docs/profiles.md"})
+
+
+class TraitRow(Schema):
+    """A computed trait, and how far it is filled."""
+
+    key = fields.String(required=True)
+    definition = fields.Dict(required=True)
+    created = _moment()
+    filled = fields.Boolean(required=True, metadata={"description": "profiles show it from then on"})
+    left = fields.Integer(required=True, metadata={"description": "states that lack it still"})
+    of = fields.Integer(required=True, metadata={"description": "of so many; 0 once it is filled"})
+
+
+class Believing(Schema):
+    """Whom to believe, where sources say different things."""
+
+    policy = fields.Dict(required=True, metadata={"description": "see docs/profiles.md"})
+
+
+class BelievingVersion(Believing):
+    """A version of it, and how far it is told of whom something else is believed."""
+
+    version = fields.Integer(required=True)
+    since = _moment()
+    told = fields.Boolean(required=True, metadata={"description": "of everybody"})
+    looked = fields.Integer(required=True, metadata={"description": "profiles that were looked at"})
+    changed = fields.Integer(required=True, metadata={"description": "of them, those of whom it was told"})
+
+
+class BelievingInForce(Believing):
+    """The policy in force, and its versions, latest first."""
+
+    version = fields.Integer(required=True, metadata={"description": "0: as shipped"})
+    versions = fields.List(fields.Nested(BelievingVersion), required=True)
+
+
 class Consents(Schema):
     """What a person has agreed to and refused, with history."""
 

@@ -126,6 +126,8 @@ RPCS: Final[dict[str, str]] = {
     "add_trait": "(key, definition) -> {key, definition, created, filled, left, of}: it is filled from the log",
     "traits": "() -> [{key, definition, created, filled, left, of}], oldest first",
     "remove_trait": "(key) -> None",
+    "policy": "() -> {version, policy, versions: [{version, policy, since, told, looked, changed}]}: whom to believe",
+    "set_policy": "(policy) -> as `policy`; of whom something else is believed by it is told in the background",
     "stats": "() -> {profiles, subjects, merges}",
 }
 """RPC of the service `profile` -> its arguments and reply. Instants are ms since 1970 UTC. In show, batch, compare and

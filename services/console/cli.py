@@ -38,6 +38,7 @@ from services.console.importing.trying import trial
 from services.console.profile_commands import profile
 from services.console.progress import behind
 from services.console.rebuild_command import rebuild
+from services.console.trait_commands import policy, trait
 from shared.config import Settings
 from shared.errors import NotFound, SamlaError
 
@@ -72,6 +73,8 @@ quarantine = group("quarantine", "What could not be taken in, and why.")
 parked = group("parked", "Events that a service could not handle.")
 app.add_typer(identity, name="identity")
 app.add_typer(profile, name="profile")
+profile.add_typer(trait, name="trait")
+profile.add_typer(policy, name="policy")
 privacy = group("privacy", "Consents, erasure, export.")
 log = group("log", "The event log.")
 

@@ -19,7 +19,7 @@ from services.profile.domain.placing import subject_of
 from services.profile.domain.state import add
 from services.profile.folding import PEOPLE, SERVICE, STATES, folded_again, named_in, readable, regroup
 from services.profile.store import ProfileStore, States
-from services.profile.traits import Defined, TraitStore
+from services.profile.traits import Defined
 from shared.config import Settings
 from shared.errors import SamlaError, SubjectsFenced
 from shared.eventlog import Event
@@ -54,8 +54,9 @@ class Engine(Protocol):
         """All of them; how many events."""
 
 
-def fold(tools: Tools, end: str, upto: Upto, engine: Engine) -> int:
-    """Everything as far as `upto`, into the collections whose names end so; how many events."""
+def fold(tools: Tools, end: str, upto: Upto, engine: Engine, defined: Defined) -> int:
+    """Everything as far as `upto`, with these computed traits, into the collections whose names end so; how many
+    events."""
     store = ProfileStore(tools.db, tools.keyring, beside=end)
     count = 0
     for page in tools.events(IDENTITY, upto, subscription=PEOPLE):
@@ -66,7 +67,7 @@ def fold(tools: Tools, end: str, upto: Upto, engine: Engine) -> int:
         end,
         {each: at for each, at in partitions.items() if at},
         frozenset(tools.parked(STATES)),
-        TraitStore(tools.db).refresh(),
+        defined,
     )
     tools.progress.expect(sum(job.upto.values()))
     return count + engine.fold(tools, job)

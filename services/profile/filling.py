@@ -1,20 +1,28 @@
 """Filling states that lack something, while everything goes on: traits that were defined after they were folded.
 
-Subjects are folded again from the log, some at a time; what happens to one meanwhile makes that it is folded once
-more. Nothing is told of it: what somebody is by a trait was not known to anybody before.
+Subjects are folded again from the log, some at a time; what happens to them meanwhile is added before they are written.
+Nothing is told of it: what somebody is by a trait was not known to anybody before.
 """
 
 from typing import Final
 
-from services.profile.folding import Folding
+import structlog
+
+from services.profile.folding import Again, Folding
 from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
-from shared.checkpoints import Checkpoints
-from shared.errors import CheckpointMoved
+from shared.checkpoints import MongoCheckpoints
+from shared.errors import CheckpointMoved, Poison
 from shared.transaction import Transaction, Transactor
 
 MOST_SUBJECTS: Final = 50
 """That are folded again at a time."""
+MOST_EVENTS: Final = 2_000
+"""Of them, but for the last one's."""
+TRIES: Final = 10
+"""At what others write meanwhile, each with less that is new."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Filling:
@@ -26,7 +34,7 @@ class Filling:
         traits: TraitStore,
         folding: Folding,
         transactor: Transactor,
-        checkpoints: Checkpoints,
+        checkpoints: MongoCheckpoints,
     ) -> None:
         self._store = store
         self._traits = traits
@@ -37,12 +45,21 @@ class Filling:
 
     def step(self) -> bool:
         """Fills some; whether there may be more."""
-        version = self._traits.refresh().version
+        version = self._traits.current().version
         subjects = self._store.lacking(version, self._many)
         if not subjects:
+            # Nothing was folded without them since they were defined (see TraitStore), so nothing lacks them again.
             self._traits.fill(version)
             return False
-        again = self._folding.again(subjects)
+        again: Again | None = self._folding.again(subjects, MOST_EVENTS)
+        for _ in range(TRIES):
+            if again is None or self._put(again):
+                break
+            again = self._folding.further(again)
+        return True
+
+    def _put(self, again: Again) -> bool:
+        """Whether it was written, or there is nothing to be written; not where others have written meanwhile."""
 
         def work(within: Transaction) -> None:
             self._checkpoints.guard(within)
@@ -51,16 +68,28 @@ class Filling:
         try:
             self._transactor.run(work)
         except CheckpointMoved:
-            # The fewer there are, the less likely that one of them has just been written.
+            return False
+        except Poison:
+            # One of them would be too large; which, is found one by one.
+            if len(again.subjects) == 1:
+                self._let_be(again)
             self._many = max(1, self._many // 2)
-        else:
-            self._many = min(MOST_SUBJECTS, self._many * 2)
+            return True
+        self._many = min(MOST_SUBJECTS, self._many * 2)
         return True
+
+    def _let_be(self, again: Again) -> None:
+        def work(within: Transaction) -> None:
+            self._checkpoints.guard(within)
+            self._store.let_be(again.subjects, again.defined, within)
+
+        self._transactor.run(work)
+        logger.warning("somebody's state would be too large with a computed trait: it stays without", subjects=1)
 
     def rows(self) -> list[dict[str, object]]:
         """The traits, each with how many of all states still lack it."""
         rows = self._traits.rows()
-        slots = self._store.counts()["subjects"] if any(not row["filled"] for row in rows) else 0
+        slots = self._store.count_states() if any(not row["filled"] for row in rows) else 0
         return [
             {
                 "key": row["key"],

@@ -1,6 +1,8 @@
 """From tracking events to states, from identity's decisions to whose they are, and what is told of both."""
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -13,7 +15,7 @@ from contracts.tracking import CORRECTED
 from services.profile.correcting import Said, as_they_stand, said_by
 from services.profile.domain.computed import Trait
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, slot, subject_of
-from services.profile.domain.state import FOLD_VERSION, add, names_of, state_of
+from services.profile.domain.state import FOLD_VERSION, add, copied, names_of, state_of
 from services.profile.store import CLASSES, Print, ProfileStore, States, Subject
 from services.profile.traits import Defined, TraitStore
 from shared.checkpoints import Checkpoints, Place, handled_by
@@ -22,6 +24,7 @@ from shared.errors import CheckpointMoved, Poison
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes, partition_of
 from shared.eventlog.sealed import held_class, is_sensitive, open_events
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
+from shared.mongo import pages
 from shared.transaction import Transaction
 
 SERVICE: Final = "profile"
@@ -29,6 +32,12 @@ STATES: Final = "profile.states"
 """The subscription that folds."""
 PEOPLE: Final = "profile.people"
 ERASURES: Final = "profile.erasures"
+
+
+MEASURED: Final = 5_000
+"""Values of computed traits that are folded at a stretch in the background."""
+LEAST: Final = 20
+"""Events."""
 
 
 class Again(NamedTuple):
@@ -41,6 +50,10 @@ class Again(NamedTuple):
     """What stood of them before: what was folded is right only in its place."""
     defined: int = 0
     """Up to which version of their set the states hold the computed traits."""
+    upto: Mapping[str, int] = {}
+    """Subject -> the position up to which."""
+    placing: Placing = PLAIN
+    parked: frozenset[str] = frozenset()
 
 
 NONE: Final = Again(frozenset(), {}, {})
@@ -68,7 +81,7 @@ class Folding:
 
     def _defined(self) -> Defined:
         """The computed traits that are folded."""
-        return self._traits.known()
+        return self._traits.current()
 
     # Events become states
 
@@ -85,10 +98,14 @@ class Folding:
         deltas_of(self._keyring, [said_by(event) for event in corrections])
         concerned = {*map(subject_of, deltas), *placing.marks, *(event.subject for event in corrections)}
         reached = {event.subject: event for event in events if event.subject in concerned}
-        stale = set(reached) if self._is_retry(events) else older & reached.keys()
+        retried = self._is_retry(events)
+        stale = set(reached) if retried else older & reached.keys()
         again = self._again({subject: reached[subject] for subject in {e.subject for e in corrections} | stale})
 
         def finish(within: Transaction) -> list[Output]:
+            if retried:
+                # It moves no checkpoint that a computed trait's definition could void.
+                self._checkpoints.guard(within)
             known = self._store.load({*reached, *deltas, *again.states}, within)
             gone = self._keyring.fenced({*reached, *(each.profile for each in known.values() if each.profile)}, within)
             self._check(reached, placing, known, within)
@@ -121,15 +138,14 @@ class Folding:
     def _add(
         self, deltas: Mapping[str, States], known: Mapping[str, Subject], defined: Defined, within: Transaction
     ) -> None:
-        """Adds to the states of slots. Raises CheckpointMoved where an older fold has made them, or one that knew of
-        more computed traits."""
+        """Adds to the states of slots. Raises CheckpointMoved where an older fold has made them, or a computed trait
+        was defined since."""
+        if deltas:
+            self._traits.check(defined.version, within)
         if any(known[at].version != FOLD_VERSION for at in deltas if at in known):
             raise CheckpointMoved("states were found to be older while events were handled")
         # A slot without states begins with all of them; the others get the later ones when they are folded again.
         holding = {at: known[at].defined if at in known and known[at].states else defined.version for at in deltas}
-        if any(version > defined.version for version in holding.values()):
-            self._traits.refresh()
-            raise CheckpointMoved("a computed trait was defined while events were handled")
         have = {at: known[at].states if at in known else {} for at in deltas}
         added = {at: defined.of(delta, holding[at]) for at, delta in deltas.items()}
         self._store.save(
@@ -139,7 +155,10 @@ class Folding:
         )
 
     def _put(self, again: Again, gone: Collection[str], within: Transaction) -> None:
-        """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
+        """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed, or a
+        computed trait was defined since."""
+        if again.subjects:
+            self._traits.check(again.defined, within)
         if self._store.prints(again.subjects, within) != again.over:
             raise CheckpointMoved("states have changed while their subjects were folded again")
         living = {at: each for at, each in again.states.items() if subject_of(at) not in gone}
@@ -179,18 +198,53 @@ class Folding:
             states |= folded_again(self._log, self._keyring, subject, position, parked, placing, defined.traits)
         return Again(frozenset(upto), states, over, defined.version)
 
-    def again(self, subjects: Collection[str]) -> Again:
-        """Subjects by today's fold and all computed traits, of all that was handled of them."""
-        if not subjects:
-            return NONE
+    def again(self, subjects: Collection[str], enough: float = math.inf) -> Again:
+        """Subjects by today's fold and all computed traits, of all that was handled of them; the first of them, so that
+        they have about `enough` events."""
         # In this order: what is written after the states were looked at is seen at the end.
         over = self._store.prints(subjects)
-        return self._folded(self._handled(subjects), self._store.placing(subjects), self._parked(), over)
+        upto, placing, parked = self._handled(subjects), self._store.placing(subjects), self._parked()
+        defined = self._defined()
+        states: dict[str, States] = {}
+        done: dict[str, int] = {}
+        events = 0
+        for subject, position in upto.items():
+            states[subject] = {}
+            for page in as_they_stand(self._log, subject, position, parked):
+                events += len(page)
+                self._add_page(states, page, placing, defined)
+            done[subject] = position
+            if events >= enough:
+                break
+        over = {at: each for at, each in over.items() if subject_of(at) in done}
+        return Again(frozenset(done), states, over, defined.version, done, placing, frozenset(parked))
+
+    def further(self, again: Again) -> Again | None:
+        """The same, with what was handled since; None where that is no addition. `again` is used up."""
+        over = self._store.prints(again.subjects)
+        upto, parked, defined = self._handled(again.subjects), self._parked(), self._defined()
+        turned = any(_turn(over, each) != _turn(again.over, each) for each in again.subjects)
+        if turned or defined.version != again.defined or not again.parked <= parked:
+            return None
+        for subject, position in upto.items():
+            for page in read_between(self._log, subject, again.upto[subject], position):
+                if any(event.type == CORRECTED for event in page):
+                    return None
+                said = [said_by(event) for event in page if event.id not in parked]
+                self._add_page(again.states, said, again.placing, defined)
+        return again._replace(over=over, upto=upto, parked=frozenset(parked))
+
+    def _add_page(self, states: dict[str, States], page: Sequence[Said], placing: Placing, defined: Defined) -> None:
+        """In the background: others get their turn in between."""
+        for some in pages(page, max(LEAST, MEASURED // (1 + len(defined.traits)))):
+            add_each(states, readable(self._keyring, some, placing, defined.traits))
+            time.sleep(0)
 
     def put(self, again: Again, within: Transaction) -> None:
         """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
         gone = self._keyring.fenced(again.subjects, within)
         self._put(again, gone, within)
+        self._store.let_be(gone, again.defined, within)
         self._store.settle([at for at in again.states if subject_of(at) not in gone], within)
 
     # Identity's decisions
@@ -266,7 +320,8 @@ class Folding:
         for each in added:
             event = each.event
             if event.position <= handled.get(event.place, 0) and event.id not in parked and event.subject not in gone:
-                add(deltas.setdefault(each.slot, {}), each.delta)
+                # A copy: what is tried again after a conflict must find it as it was.
+                add(deltas.setdefault(each.slot, {}), {cls: copied(state) for cls, state in each.delta.items()})
         self._add(deltas, self._store.load(deltas, within), defined, within)
         self._store.settle(deltas, within)
 
@@ -587,9 +642,25 @@ def folded_again(
     """Slot -> states, of a subject's events from the log alone, up to a position; `without` those that are parked."""
     states: dict[str, States] = {subject: {}}
     for page in as_they_stand(log, subject, upto, without):
-        for at, delta in readable(keyring, page, placing, traits).items():
-            add(states.setdefault(at, {}), delta)
+        add_each(states, readable(keyring, page, placing, traits))
     return states
+
+
+def add_each(states: dict[str, States], deltas: Mapping[str, States]) -> None:
+    """Adds to the states of slots."""
+    for at, delta in deltas.items():
+        add(states.setdefault(at, {}), delta)
+
+
+def _turn(over: Mapping[str, Print], subject: str) -> int:
+    return over[subject].turn if subject in over else 0
+
+
+def read_between(log: EventLog, subject: str, after: int, upto: int) -> Iterator[list[Event]]:
+    """Pages of a subject's events, from behind a position up to another."""
+    while after < upto and (page := log.read_subject(TRACKING, subject, after)):
+        after = page[-1].position
+        yield [event for event in page if event.position <= upto]
 
 
 def readable(

@@ -14,6 +14,7 @@ from services.profile.domain.searching import conditions_of, found_in
 from services.profile.domain.state import State, empty, merge, merged
 from services.profile.domain.view import facts_of, view_of, with_ids
 from services.profile.opening import Opened, folded, opened
+from services.profile.policy import PolicyStore
 from services.profile.recalling import Recalling, Then
 from services.profile.store import CLASSES, ProfileStore, Subject
 from services.profile.timeline import Timeline
@@ -65,19 +66,27 @@ class Where(NamedTuple):
 class Reading:
     """See the module's text."""
 
-    def __init__(self, store: ProfileStore, log: EventLog, keyring: Keyring, traits: TraitStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: ProfileStore,
+        log: EventLog,
+        keyring: Keyring,
+        traits: TraitStore,
+        clock: Clock,
+        believing: Believing | PolicyStore | None = None,
+    ) -> None:
         self._store = store
         self._log = log
         self._keyring = keyring
         self._traits = traits
         self._clock = clock
-        self._believing = Believing()
+        self._believing = believing or Believing()
         self._recalling = Recalling(store, log, keyring)
         self._timeline = Timeline(store, log, keyring)
 
     def _all_traits(self) -> list[Trait]:
         """The computed traits of people, also those that not all states hold yet."""
-        return [each for each in self._traits.known().traits if not each.signal]
+        return [each for each in self._traits.current().traits if not each.signal]
 
     def _shown_traits(self) -> list[Trait]:
         """The computed traits that all states hold."""
@@ -92,7 +101,7 @@ class Reading:
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         traits, now = self._shown_traits(), self._clock.now_ms()
-        watched = [each for each in self._traits.known().traits if each.signal and each.key in signals]
+        watched = [each for each in self._traits.current().traits if each.signal and each.key in signals]
         known |= {
             profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now, watched)}
             for profile, state in theirs.items()

@@ -13,7 +13,7 @@ from services.profile.domain.state import FOLD_VERSION
 from services.profile.folding import SERVICE
 from services.profile.store import ProfileStore
 from services.profile.takeover import REBUILT, Marks, TakeOver
-from services.profile.traits import TraitStore
+from services.profile.traits import Defined, TraitStore
 from shared import logs
 from shared.config import Settings
 from shared.errors import SettingsError
@@ -36,22 +36,29 @@ class ProfileProjection:
         self.end = f"{REBUILT}{os.urandom(4).hex()}"
         self.engine = engine or Here()
 
+    _defined: Defined | None = None
+    """The computed traits, as of when live was looked at."""
+
     def upto(self, tools: Tools, handled: Upto, session: Any) -> Mapping[tuple[str, int], int]:
         """As far as the service's checkpoints."""
         return handled
 
     def live(self, tools: Tools, session: Any) -> Rows:
         """States and merges."""
-        return ProfileStore(tools.db, tools.keyring).rows(_filled(tools), session)
+        # What is defined or filled from here on makes no difference between the two.
+        self._defined = TraitStore(tools.db).at(session)
+        return ProfileStore(tools.db, tools.keyring).rows(self._filled(), session)
 
     def fold(self, tools: Tools, upto: Upto) -> int:
         """Whose subjects and events are first, then their states."""
         self._made(tools).setup()
-        return bulk.fold(tools, self.end, upto, self.engine)
+        # Where nothing is compared nobody has looked.
+        self._defined = self._defined or TraitStore(tools.db).at()
+        return bulk.fold(tools, self.end, upto, self.engine, self._defined)
 
     def beside(self, tools: Tools) -> Rows:
         """What was folded."""
-        return self._made(tools).rows(_filled(tools))
+        return self._made(tools).rows(self._filled())
 
     def swap(self, tools: Tools) -> None:
         """A take-over does that: see services.profile.takeover."""
@@ -64,10 +71,9 @@ class ProfileProjection:
     def _made(self, tools: Tools) -> ProfileStore:
         return ProfileStore(tools.db, tools.keyring, beside=self.end)
 
-
-def _filled(tools: Tools) -> set[str]:
-    """The computed traits that live states hold, too."""
-    return {row["_id"] for row in TraitStore(tools.db).rows(None) if row["filled"]}
+    def _filled(self) -> set[str]:
+        """The computed traits that live states hold, too."""
+        return {each.id for each in self._defined.traits if each.filled} if self._defined else set()
 
 
 def main(arguments: list[str]) -> int:

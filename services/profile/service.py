@@ -1,5 +1,7 @@
 """The nameko service `profile`."""
 
+import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import eventlet
@@ -9,6 +11,7 @@ from contracts.profile import Known, Signal, signal_id
 from contracts.streams import IDENTITY, PRIVACY, TRACKING
 from services.profile.filling import Filling
 from services.profile.folding import ERASURES, PEOPLE, STATES, Folding
+from services.profile.policy import PolicyStore, Telling
 from services.profile.reading import At, Reading, check_batch
 from services.profile.renewing import Renewing
 from services.profile.store import ProfileStore
@@ -38,20 +41,35 @@ class Identified(NamedTuple):
     """Of the identifier, if it was one."""
 
 
+AT_A_STRETCH = 2.0
+"""Seconds of work in the background."""
+
+
 class Parts:
     """What the service is made of."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.states = ProfileStore(runtime.db, runtime.keyring)
         self.states.setup()
-        self.traits = TraitStore(runtime.db)
+        self.traits = TraitStore(runtime.db, runtime.transactor)
         self.traits.setup()
         self.traits.refresh()
+        self.policies = PolicyStore(runtime.db, runtime.transactor)
+        self.policies.setup()
         self.folding = Folding(self.states, runtime.log, runtime.keyring, runtime.checkpoints, self.traits)
         self.filling = Filling(self.states, self.traits, self.folding, runtime.transactor, runtime.checkpoints)
         self.renewing = Renewing(runtime.db, self.states, runtime.checkpoints, runtime.transactor)
         self.renewing.start()
-        self.reading = Reading(self.states, runtime.log, runtime.keyring, self.traits, runtime.clock)
+        self.reading = Reading(self.states, runtime.log, runtime.keyring, self.traits, runtime.clock, self.policies)
+        self.telling = Telling(
+            self.policies,
+            self.states,
+            runtime.log,
+            runtime.keyring,
+            runtime.transactor,
+            runtime.checkpoints,
+            runtime.clock,
+        )
 
 
 class ProfileService(Service):
@@ -84,8 +102,14 @@ class ProfileService(Service):
     @ticker("profile.traits", seconds=0.5)
     def fill(self) -> None:
         """States that lack a computed trait get it."""
-        while self.store.filling.step():
-            eventlet.sleep(0)
+        if self.runtime.instances.takes("profile.traits"):
+            _for_a_while(self.store.filling.step)
+
+    @ticker("profile.policy", seconds=0.5)
+    def tell(self) -> None:
+        """Of whom something else is believed by a new policy, that is told."""
+        if self.runtime.instances.takes("profile.policy"):
+            _for_a_while(self.store.telling.step)
 
     @ticker("profile.renewing", seconds=2)
     def renew(self) -> None:
@@ -107,6 +131,16 @@ class ProfileService(Service):
     def remove_trait(self, key: str) -> None:
         """It is computed no longer."""
         self.store.traits.remove(key)
+
+    @rpc
+    def policy(self) -> dict[str, Any]:
+        """Whom to believe: the policy in force, and those before it."""
+        return self.store.policies.shown()
+
+    @rpc(expected_exceptions=SamlaError)
+    def set_policy(self, policy: dict[str, Any]) -> dict[str, Any]:
+        """Puts a policy in force; of whom something else is believed by it is told in the background."""
+        return self.store.policies.set(policy, self.runtime.clock.now_ms())
 
     @rpc(expected_exceptions=SamlaError)
     def watch(self, owner: str, signals: list[Signal]) -> dict[str, bool]:
@@ -190,6 +224,13 @@ def _owner(row: dict[str, Any] | None, then: bool) -> Identified:
     if row is None or (row["shared"] and not then):
         return Identified(None, None)
     return Identified(row["profile"], row["subject"])
+
+
+def _for_a_while(step: Callable[[], bool]) -> None:
+    """Steps until there is no more, or others are to have their turn: whoever ends the service waits for this."""
+    end = time.monotonic() + AT_A_STRETCH
+    while step() and time.monotonic() < end:
+        eventlet.sleep(0)
 
 
 SERVICE = ProfileService

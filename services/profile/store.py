@@ -14,7 +14,7 @@ from pymongo import ASCENDING, DeleteOne, UpdateMany, UpdateOne
 from pymongo.database import Database
 
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, subject_of
-from services.profile.domain.state import FOLD_VERSION, State, lifted, with_traits
+from services.profile.domain.state import FOLD_VERSION, State, as_kept, lifted, with_traits
 from shared.errors import Poison
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed, Sealing
 from shared.mongo import BESIDE, pages
@@ -74,7 +74,7 @@ class ProfileStore:
         self.states.create_index([("profile", ASCENDING)], name="profile")
         self.states.create_index([("of", ASCENDING)], name="of", sparse=True)
         self.states.create_index([("to", ASCENDING)], name="to", sparse=True)
-        self.states.create_index([("d", ASCENDING)], name="defined", sparse=True)
+        self.states.create_index([("v", ASCENDING), ("d", ASCENDING)], name="folded", sparse=True)
         self.merges.create_index([("into", ASCENDING)], name="into")
         self.given.create_index([("subject", ASCENDING)], name="subject")
         self.given.create_index([("to", ASCENDING)], name="to")
@@ -142,7 +142,7 @@ class ProfileStore:
         """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go.
         `defined`: up to which version of the set of computed traits they hold these; of each slot, or of all."""
         slots = [(subject, cls) for subject, each in states.items() for cls in each]
-        texts = [orjson.dumps(states[subject][cls]) for subject, cls in slots]
+        texts = [orjson.dumps(as_kept(states[subject][cls])) for subject, cls in slots]
         if any(len(text) > BIGGEST_STATE for text in texts):
             raise Poison(f"a subject's state would be larger than {BIGGEST_STATE} bytes")
         sealed = self._keyring.seal(
@@ -168,12 +168,21 @@ class ProfileStore:
     def lacking(self, version: int, limit: int) -> list[str]:
         """Some subjects whose states lack computed traits of up to this version of their set, or are by an older
         fold."""
-        found = self.states.find({"d": {"$lt": version}}, {"_id": 1}).limit(limit)
+        found = self.states.find(_lacks(version), {"_id": 1}).limit(limit)
         return sorted({subject_of(doc["_id"]) for doc in found})
 
     def count_lacking(self, version: int) -> int:
         """Of how many slots the states lack some."""
-        return self.states.count_documents({"d": {"$lt": version}})
+        return self.states.count_documents(_lacks(version))
+
+    def count_states(self) -> int:
+        """Slots with states."""
+        return self.states.count_documents({"v": {"$gte": 0}})
+
+    def let_be(self, subjects: Collection[str], version: int, within: Transaction) -> None:
+        """What these lack of up to this version is not filled: they are erased, or would be too large with it."""
+        chosen = {"$or": [{"_id": {"$in": list(subjects)}}, {"of": {"$in": list(subjects)}}]}
+        self.states.update_many(chosen, {"$set": {"let": version}}, session=within.session)
 
     def drop_slots(self, slots: Collection[str], within: Transaction | None = None) -> None:
         """Nothing was given there after all."""
@@ -380,6 +389,11 @@ def _place(at: str) -> str:
     """What a slot's state is bound to, so that none can be put in another's place."""
     to = receiver_of(at)
     return PLACE if to is None else f"{PLACE} {to}"
+
+
+def _lacks(version: int) -> dict[str, Any]:
+    lacking = [{"v": FOLD_VERSION, "d": {"$lt": version}}, {"v": {"$lt": FOLD_VERSION}}]
+    return {"$or": lacking, "let": {"$not": {"$gte": version}}}
 
 
 def _since(doc: Mapping[str, Any]) -> int | None:

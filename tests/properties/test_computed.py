@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from copy import deepcopy
 from fractions import Fraction
 
 import orjson
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.profile.domain import computed
 from services.profile.domain.computed import MEASURES, measured, signal_of, signal_value, trait_of, value_of, width_of
-from services.profile.domain.state import merged, state_of
+from services.profile.domain.state import as_kept, merged, state_of
 from shared.errors import SamlaError
 
 SPANS = {"30m": 1_800_000, "1d": 86_400_000, "90001s": 90_001_000, "61d": 61 * 86_400_000}
@@ -87,8 +88,10 @@ def folded(trait, happened, seed):
     chance.shuffle(parts)
     while len(parts) > 1:
         one, other = (parts.pop(chance.randrange(len(parts))) for _ in range(2))
-        parts.append(orjson.loads(orjson.dumps(merged([one, other]))))
-    return parts[0]["computed"].get(trait.id) if parts else None
+        both = merged([one, other])
+        # It is kept at any time, or only at the end.
+        parts.append(orjson.loads(orjson.dumps(as_kept(both) if chance.random() < 0.5 else both)))
+    return as_kept(parts[0])["computed"].get(trait.id) if parts else None
 
 
 @settings(max_examples=600, deadline=None)
@@ -127,10 +130,10 @@ def test_too_many_different_values_are_no_list_and_stay_so(monkeypatch):
     monkeypatch.setattr(computed, "MOST_VALUES", 3)
     trait = trait_of("t", "t", 1, {"event": "A", "measure": "distinct", "value": "v"})
     each = [measured([trait], "A", {"v": value}, 0, "e")["t"] for value in "abcda"]
-    one, other = each[0], each[-1]
-    for more in each[1:]:
+    one, other = deepcopy(each[0]), deepcopy(each[-1])
+    for more in deepcopy(each[1:]):
         one = computed.joined(one, more)
-    for more in reversed(each[:-1]):
+    for more in deepcopy(each[-2::-1]):
         other = computed.joined(other, more)
     assert one == other and value_of(one, 0) == (None, None)
 
@@ -164,6 +167,32 @@ def test_a_signal_has_everything_that_a_window_can_reach(happened, measure, with
     newest = max(wanted, default=0)
     reach = newest - SPANS[within["within"]] if within and measure["measure"] != "times" else -1
     assert (signal_value(held) if held else {}) == {str(at): each for at, each in wanted.items() if at > reach}
+
+
+def test_what_is_beyond_all_bounds_is_no_number():
+    """It is left out, whatever its exponent: the event and its other values count."""
+    trait = trait_of("t", "t", 1, {"event": "A", "measure": "sum", "value": "v"})
+    for beyond in ("1e9999999", "-1e9999999", "1e15", "NaN", "Infinity"):
+        assert value_of(measured([trait], "A", {"v": [beyond, "2.5", "1e-9999999"]}, 0, "e")["t"], 0).value == 2.5
+
+
+def test_a_sum_of_more_than_64_bits_is_still_told():
+    """As the nearest float: JSON as services and clients read it ends there."""
+    trait = trait_of("t", "t", 1, {"event": "A", "measure": "sum", "value": "v"})
+    held = measured([trait], "A", {"v": [10**15 - 1] * 20_000}, 0, "e")["t"]
+    assert orjson.loads(orjson.dumps(value_of(held, 0).value)) == pytest.approx(2e19)
+
+
+def test_what_is_put_together_is_left_as_it_was():
+    """A transaction that is tried again adds the same once more."""
+    trait = trait_of("t", "t", 1, {"event": "A", "measure": "count"})
+    body = {
+        "type": "track", "time": 60_000, "party": "first", "source_name": "s", "identifiers": [], "event": "A",
+        "properties": {}, "traits": {},
+    }  # fmt: skip
+    one, other = (state_of(body, identity, [trait]) for identity in ("e1", "e2"))
+    first = orjson.dumps(merged([one, other]))
+    assert first == orjson.dumps(merged([one, other]))
 
 
 @pytest.mark.parametrize(

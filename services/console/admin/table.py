@@ -33,6 +33,7 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     "identity": (r"^[A-Za-z0-9_.:-]{1,200}$", "its id, as the list has it"),
     "candidate": (ID_PATTERN, "a candidate's id"),
     "who": (r"^([0-9a-f]{32}|[A-Za-z0-9_]{1,64}:[^/\x00]{1,1000})$", "a profile's id, or kind:value"),
+    "key": (r"^[a-z0-9][a-z0-9_-]{0,63}$", "a computed trait's key"),
     "service": (f"^({'|'.join(admin.SERVICES)})$", "a service"),
     "import": (ID_PATTERN, "an import's id"),
 }
@@ -91,6 +92,7 @@ Parked = rows_of(admin.ParkedRow, "Parked")
 Heads = rows_of(admin.Head, "Heads")
 Candidates = rows_of(CandidateRow, "Candidates")
 LikenessRows = rows_of(LikenessRow, "LikenessRows")
+Traits = rows_of(admin.TraitRow, "Traits")
 Imports = rows_of(admin.ImportRow, "Imports")
 
 NOBODY: Final = "nobody is known by this"
@@ -223,6 +225,17 @@ CALLS: Final[tuple[Call, ...]] = (
          takes_identifier=True),
     Call("GET", "/profiles/{who}/timeline", "profile", "timeline", "What a person did, latest first, a page at a time",
          admin.Timeline, query=admin.TimelineQuery, seconds=60),
+    Call("GET", "/traits", "profile", "traits", "Computed traits, oldest first, and how far they are filled", Traits,
+         under="items"),
+    Call("POST", "/traits", "profile", "add_trait", "Defines a computed trait; it is filled in the background",
+         admin.TraitRow, takes=admin.NewTrait, status=201),
+    Call("GET", "/traits/{key}", "profile", "traits", "One computed trait", admin.TraitRow, pick=("key",)),
+    Call("DELETE", "/traits/{key}", "profile", "remove_trait", "It is computed no longer", admin.Nothing),
+    Call("GET", "/believing", "profile", "policy", "Whom to believe, where sources say different things",
+         admin.BelievingInForce),
+    Call("PUT", "/believing", "profile", "set_policy",
+         "Puts a policy in force; of whom something else is believed by it is told in the background",
+         admin.BelievingInForce, takes=admin.Believing),
     Call("GET", "/profiles/{who}/consents", "privacy", "consents", "What a person has agreed to, with history",
          admin.Consents, under="consents"),
     Call("GET", "/profiles/{who}/export", "privacy", "export", "Everything that is held of a person",

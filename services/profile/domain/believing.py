@@ -3,18 +3,22 @@
     {"rank": ["first", "second", "third"],
      "traits": {"phone": ["source:crm", "first", "second", "third"]}}
 
-A rank names parties, and sources by name; who stands earlier is believed, whatever the others said later. Who is not
-named comes after all who are. Of those that stand alike, who said it last is believed, by event time.
+A rank names parties, and sources by name; who stands earlier is believed, whatever the others said later. A source
+that is named has that place, not its party's; who is not named comes after all who are. Of those that stand alike, who
+said it last is believed, by event time. `traits` has ranks for single traits and opinions, by their names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from contracts.tracking import PARTIES
 from shared.errors import SamlaError
 
 SOURCE: Final = "source:"
 MOST_NAMES: Final = 1_000
+MOST_IN_ALL: Final = 10_000
 SHIPPED: Final[Mapping[str, Any]] = {"rank": list(PARTIES), "traits": {}}
 """What the customer has said ranks above what a partner says, and that above what was bought."""
 
@@ -74,8 +78,20 @@ def _places(rank: Sequence[str]) -> dict[str, int]:
 
 
 def _place(places: Mapping[str, int], origin: Origin) -> int:
-    unnamed = len(places)
-    return min(places.get(f"{SOURCE}{origin.source}", unnamed), places.get(origin.party, unnamed))
+    return places.get(f"{SOURCE}{origin.source}", places.get(origin.party, len(places)))
+
+
+def differing(state: Mapping[str, Any], one: Believing, other: Believing) -> Iterator[str]:
+    """The names (contracts.profile.Names) of a state's traits and opinions of which the two believe another value."""
+    for part in ("traits", "opinions"):
+        for name, said in state[part].items():
+            # As JSON: to Python, 1 is true.
+            if len(said) > 1 and _told(one.best(name, said)) != _told(other.best(name, said)):
+                yield f"{part}.{name}"
+
+
+def _told(best: tuple[str, Sequence[Any]]) -> bytes:
+    return orjson.dumps(best[1][2], option=orjson.OPT_SORT_KEYS)
 
 
 def check(document: object) -> Mapping[str, Any]:
@@ -88,6 +104,8 @@ def check(document: object) -> Mapping[str, Any]:
         raise SamlaError(f"policy.traits: an object, trait -> rank, of {MOST_NAMES} traits at most")
     for name, rank in traits.items():
         _check_rank(rank, f"policy.traits.{name}")
+    if sum(map(len, [document["rank"], *traits.values()])) > MOST_IN_ALL:
+        raise SamlaError(f"policy: its ranks name {MOST_IN_ALL:,} at most in all")
     return document
 
 

@@ -6,13 +6,14 @@
 A trait's state is a commutative merge like all of a state (domain/state.py): `[measure, window, {bucket: content}]`,
 which says itself how it is merged and read. Without a window there is one bucket; with one, each holds a stretch of
 event time, and a window is read off them at an instant: a bucket is in it from its beginning until its beginning
-leaves. Buckets that no window can reach any more, since something newer has happened, are dropped; as that depends on
-the events alone, order still does not matter.
+leaves. Buckets that no window can reach any more, since something newer has happened, are dropped before a state is
+kept (`bounded`); as that depends on the events alone, order still does not matter.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -35,12 +36,17 @@ MOST_VALUES: Final = 20_000
 """Different values (in a window's trait: of a bucket each) that a trait lists."""
 LONGEST_VALUE: Final = 200
 """Characters of a value that is listed or kept."""
+MANY_BUCKETS: Final = 5_000
 MOST_EVENTS: Final = 20
 MOST_WHERE: Final = 20
 DIGITS: Final = 9
 """Behind the point, of what is summed."""
+UNITS: Final = 10**DIGITS
 MOST: Final = Decimal(10) ** 15
 """What is summed is smaller; a value that is not, is none."""
+
+LARGEST: Final = 1 << 63
+"""Integers of JSON, as others read it, are smaller."""
 
 Content = Any
 Buckets = dict[str, Content]
@@ -81,6 +87,19 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """As what is told to have changed names it."""
         return f"{'signals' if self.signal else 'computed'}.{self.key}"
+
+
+class Traits(tuple[Trait, ...]):
+    """Definitions, found by event: there may be thousands."""
+
+    @cached_property
+    def of_event(self) -> Mapping[str, Sequence[Trait]]:
+        """Event's name -> those on it."""
+        found: dict[str, list[Trait]] = {}
+        for trait in self:
+            for event in trait.events:
+                found.setdefault(event, []).append(trait)
+        return found
 
 
 def width_of(window: int, measure: str = "") -> int:
@@ -170,7 +189,7 @@ def measured(
 ) -> dict[str, Measured]:
     """What one event adds, by trait's id. `time` in ms, `identity` the event's id."""
     found: dict[str, Measured] = {}
-    for trait in traits:
+    for trait in traits.of_event.get(event, ()) if isinstance(traits, Traits) else traits:
         if event not in trait.events or not _matches(trait, properties):
             continue
         values = list(values_at(properties, trait.value)) if trait.value else []
@@ -194,11 +213,14 @@ def _summed(values: list[Any], time: int, identity: str) -> Content:
 
 def _numbers(values: list[Any]) -> list[int]:
     """In units of the last digit that counts."""
-    found = (exact(each) for each in values)
+    if all(type(each) is int for each in values):
+        return [each * UNITS for each in values if abs(each) < MOST]
+    found = [exact(each) for each in values]
     return [
         int(each.scaleb(DIGITS).to_integral_value(ROUND_HALF_EVEN))
         for each in found
-        if each is not None and abs(each) < MOST
+        # Not by abs(), which fails where the exponent is beyond what decimals compute with.
+        if each is not None and each.copy_abs() < MOST
     ]
 
 
@@ -249,15 +271,31 @@ _CONTENTS: Final[Mapping[str, Callable[[list[Any], int, str], Content]]] = {
 
 
 def joined(have: Measured, more: Measured) -> Measured:
-    """Both of one trait together; neither is changed."""
+    """Both of one trait together, in `have`'s buckets (which are changed). What no window reaches is only left out
+    where there is much of it: see `bounded`."""
     measure, window, buckets = have
     if TOO_MANY in buckets or TOO_MANY in more[2]:
         return [measure, window, {TOO_MANY: 1}]
     unite = _UNIONS[measure]
-    both = dict(buckets)
+    before = len(buckets)
     for bucket, content in more[2].items():
-        both[bucket] = unite(both[bucket], content) if bucket in both else content
-    return [measure, window, _limited(both if measure in LISTING else _reachable(window, both), measure)]
+        buckets[bucket] = unite(buckets[bucket], content) if bucket in buckets else content
+    whole = [measure, window, buckets]
+    many = not window or len(buckets) // MANY_BUCKETS > before // MANY_BUCKETS
+    return bounded(whole) if many else whole
+
+
+def bounded(measured_: Measured) -> Measured:
+    """Without what no window reaches any more, and as TOO_MANY where that is so: as it is kept. The same, whether the
+    parts of it were bounded before or not."""
+    measure, window, buckets = measured_
+    kept = _limited(buckets, measure) if measure in LISTING else _reachable(window, buckets)
+    return [measure, window, kept]
+
+
+def apart(measured_: Measured) -> Measured:
+    """A copy that joining may change."""
+    return [*measured_[:2], dict(measured_[2])]
 
 
 def _reachable(window: int, buckets: Buckets) -> Buckets:
@@ -265,10 +303,9 @@ def _reachable(window: int, buckets: Buckets) -> Buckets:
     ever were must not depend on the order in which they came."""
     if not window or len(buckets) < 2:
         return buckets
-    stretches = [int(bucket) for bucket in buckets]
     # A bucket is within reach as long as its beginning has not left.
-    reach = max(stretches) - -(-window // width_of(window))
-    if min(stretches) > reach:
+    reach = max(map(int, buckets)) - -(-window // width_of(window))
+    if min(map(int, buckets)) > reach:
         return buckets
     return {bucket: each for bucket, each in buckets.items() if int(bucket) > reach}
 
@@ -322,7 +359,7 @@ _UNIONS: Final[Mapping[str, Callable[[Content, Content], Content]]] = {
 def value_of(measured_: Measured, now: int) -> Value:
     """What a trait is at `now` (ms), of a state that holds nothing that happens later."""
     measure, window, buckets = measured_
-    if TOO_MANY in buckets:
+    if not is_listed_in_full(measured_):
         return Value(None, None)
     if not window:
         return Value(_read(measure, list(buckets.values())), None)
@@ -336,7 +373,7 @@ def value_of(measured_: Measured, now: int) -> Value:
 def signal_value(measured_: Measured) -> dict[str, int] | None:
     """A signal as others get it: where its bucket begins (ms) -> how many, or the sum in units of 10^-9; None where
     there were too many."""
-    measure, window, buckets = measured_
+    measure, window, buckets = bounded(measured_)
     if TOO_MANY in buckets:
         return None
     width = width_of(window, measure)
@@ -348,7 +385,8 @@ def signal_value(measured_: Measured) -> dict[str, int] | None:
 
 def is_listed_in_full(measured_: Measured) -> bool:
     """Whether there were not too many different values to list."""
-    return TOO_MANY not in measured_[2]
+    measure, _, buckets = measured_
+    return TOO_MANY not in buckets and not (measure in LISTING and _listed_in(measure, buckets) > MOST_VALUES)
 
 
 def nothing(measure: str) -> Any:
@@ -368,9 +406,10 @@ def _read(measure: str, contents: list[Content]) -> Any:
 
 
 def _number(units: int, shares: int = 1) -> int | float:
-    """Of units of the last digit, divided: an integer where it is one, else the nearest float."""
-    divisor = shares * 10**DIGITS
-    return units // divisor if units % divisor == 0 else units / divisor
+    """Of units of the last digit, divided: an integer where it is one of 64 bits, else the nearest float."""
+    divisor = shares * UNITS
+    whole, rest = divmod(units, divisor)
+    return whole if rest == 0 and abs(whole) < LARGEST else units / divisor
 
 
 def _commonest(content: Content) -> Any:

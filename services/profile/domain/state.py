@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from services.profile.domain.believing import Origin
-from services.profile.domain.computed import Trait, joined, measured
+from services.profile.domain.computed import Trait, apart, bounded, joined, measured
 from shared.facts import MINUTE_MS, minor_digits
 
 FOLD_VERSION: Final = 3
@@ -152,7 +152,7 @@ def copied(state: State) -> State:
             for name, event in state["events"].items()
         },
         "opinions": {key: dict(origins) for key, origins in state["opinions"].items()},
-        "computed": dict(state["computed"]),
+        "computed": {name: apart(each) for name, each in state["computed"].items()},
     }
 
 
@@ -210,6 +210,11 @@ _JOINS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 def names_of(state: State) -> set[str]:
     """What a state says something about: `traits.plan`, `events.Order Completed` ... `computed.ID`."""
     return {f"{part}.{key}" for part in _JOINS for key in state[part]}
+
+
+def as_kept(state: State) -> State:
+    """Without what of computed traits no window reaches any more: the same for the same events."""
+    return {**state, "computed": {name: bounded(each) for name, each in state["computed"].items()}}
 
 
 def with_traits(state: State, ids: Collection[str]) -> State:
