@@ -4,6 +4,8 @@ Subjects are folded again from the log, some at a time; what happens to them mea
 Nothing is told of it: what somebody is by a trait was not known to anybody before.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -89,15 +91,19 @@ class Filling:
     def rows(self) -> list[dict[str, object]]:
         """The traits, each with how many of all states still lack it."""
         rows = self._traits.rows()
-        slots = self._store.count_states() if any(not row["filled"] for row in rows) else 0
+        holding = self._store.holding() if any(not row["filled"] for row in rows) else Counter[int]()
         return [
             {
                 "key": row["key"],
                 "definition": row["definition"],
                 "created": row["created"],
                 "filled": row["filled"],
-                "left": 0 if row["filled"] else self._store.count_lacking(row["since"]),
-                "of": 0 if row["filled"] else slots,
+                "left": 0 if row["filled"] else self._left(row["since"], holding),
+                "of": 0 if row["filled"] else holding.total(),
             }
             for row in rows
         ]
+
+    def _left(self, since: int, holding: Mapping[int, int]) -> int:
+        lacking = sum(slots for version, slots in holding.items() if version < since)
+        return max(0, lacking - self._store.count_let_be(since))

@@ -4,6 +4,7 @@ A state's document is written by the fold and by what follows from identity alik
 whoever is second sees what the first has written (docs/decisions/0002-sealed-projections.md).
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ CLASSES: Final = (ORDINARY, SENSITIVE)
 BIGGEST_STATE: Final = 8_000_000
 """Bytes; MongoDB takes 16 MB."""
 PAGE: Final = 2_000
+OLDER: Final = -1
 FIRST_WITH_ORIGINS: Final = 3
 """States by folds before that are lifted to be read."""
 
@@ -75,6 +77,7 @@ class ProfileStore:
         self.states.create_index([("of", ASCENDING)], name="of", sparse=True)
         self.states.create_index([("to", ASCENDING)], name="to", sparse=True)
         self.states.create_index([("v", ASCENDING), ("d", ASCENDING)], name="folded", sparse=True)
+        self.states.create_index([("let", ASCENDING)], name="let", sparse=True)
         self.merges.create_index([("into", ASCENDING)], name="into")
         self.given.create_index([("subject", ASCENDING)], name="subject")
         self.given.create_index([("to", ASCENDING)], name="to")
@@ -159,7 +162,10 @@ class ProfileStore:
         for at in kept:
             if (to := receiver_of(at)) is not None:
                 fields[at] |= {"of": subject_of(at), "to": to}
-        self._write([UpdateOne({"_id": at}, {"$set": each}, upsert=True) for at, each in fields.items()], within)
+        anew = {"$unset": {"let": ""}} if whole else {}
+        self._write(
+            [UpdateOne({"_id": at}, {"$set": each, **anew}, upsert=True) for at, each in fields.items()], within
+        )
 
     def _write(self, steps: list[Any], within: Transaction | None) -> None:
         if steps:
@@ -171,13 +177,21 @@ class ProfileStore:
         found = self.states.find(_lacks(version), {"_id": 1}).limit(limit)
         return sorted({subject_of(doc["_id"]) for doc in found})
 
-    def count_lacking(self, version: int) -> int:
-        """Of how many slots the states lack some."""
-        return self.states.count_documents(_lacks(version))
+    def holding(self) -> Counter[int]:
+        """Version of the set of computed traits -> in how many slots the states hold those up to it; -1: those by an
+        older fold."""
+        counted: list[Mapping[str, Any]] = [
+            {"$match": {"v": {"$gte": 0}}},
+            {"$group": {"_id": {"v": "$v", "d": "$d"}, "n": {"$sum": 1}}},
+        ]
+        found: Counter[int] = Counter()
+        for row in self.states.aggregate(counted):
+            found[int(row["_id"].get("d", 0)) if row["_id"]["v"] == FOLD_VERSION else OLDER] += int(row["n"])
+        return found
 
-    def count_states(self) -> int:
-        """Slots with states."""
-        return self.states.count_documents({"v": {"$gte": 0}})
+    def count_let_be(self, version: int) -> int:
+        """Of how many slots what they lack of up to this version is not filled."""
+        return self.states.count_documents({"let": {"$gte": version}})
 
     def let_be(self, subjects: Collection[str], version: int, within: Transaction) -> None:
         """What these lack of up to this version is not filled: they are erased, or would be too large with it."""
