@@ -526,7 +526,7 @@ def test_a_policy_tells_of_those_of_whom_something_else_is_believed_and_of_nobod
     shown = believed.policies.set({"rank": ["source:crm", "first"]}, 5)
     assert (shown["version"], shown["versions"][0]["told"]) == (1, False)
     assert reading.facts([ann])[ann]["facts"]["traits"]["plan"][2] == "gold"
-    assert [each["value"] for each in reading.show(ann, None, False)["descriptive"]["plan"]["others"]] == ["pro"]
+    assert [each["value"] for each in reading.show(ann)["descriptive"]["plan"]["others"]] == ["pro"]
     assert told_names(world, before) == {}
     believed.tell()
     assert told_names(world, before) == {ann: ["traits.plan"]}

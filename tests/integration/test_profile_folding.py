@@ -104,7 +104,7 @@ def test_a_state_that_an_older_fold_has_made_is_folded_again_from_the_log(world)
 
 
 def state_of_nonsense():
-    return {"ids": {}, "traits": {}, "events": {"E": [999, 0, 0, {}, {}]}, "opinions": {}}
+    return {"ids": {}, "traits": {}, "events": {"E": [999, 0, 0, {}, {}]}, "opinions": {}, "computed": {}}
 
 
 @pytest.mark.parametrize("first", [TRACKING, IDENTITY])
