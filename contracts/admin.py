@@ -336,7 +336,7 @@ class NewSegment(Schema):
 
     key = fields.String(required=True, validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}\Z"))
     name = _text(200, "for people; the key where left out")
-    definition = fields.Dict(required=True, metadata={"description": "see contracts/segmentation.py"})
+    definition = fields.Dict(required=True, metadata={"description": "see contracts/segment.schema.json"})
 
     @post_load
     def named(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -347,14 +347,19 @@ class NewSegment(Schema):
 class Definition(Schema):
     """A definition to be tried."""
 
-    definition = fields.Dict(required=True)
+    definition = fields.Dict(required=True, metadata={"description": "see contracts/segment.schema.json"})
 
 
-class Preview(Schema):
-    """How many of all profiles would be in."""
+class Trial(Definition):
+    """A definition to be tried on everybody."""
 
-    count = fields.Integer(required=True)
-    profiles = fields.Integer(required=True)
+    sample = _whole(0, 100, "how many of those who would be in are shown", load_default=10)
+
+
+class SegmentChange(Definition):
+    """Another definition of a segment."""
+
+    name = _text(200, "for people; as it was where left out")
 
 
 class MembersQuery(Schema):

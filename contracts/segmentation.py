@@ -44,6 +44,52 @@ class SegmentRow(Schema):
     size = fields.Integer(required=True, strict=True)
     filled = fields.Boolean(required=True, metadata={"description": "whether history has been looked through"})
     created = fields.Integer(required=True, strict=True)
+    since = fields.Integer(
+        required=True, strict=True, metadata={"description": "when this version came in force, in ms"}
+    )
+    coming = fields.Dict(metadata={"description": "its next definition, until all is there that it looks at"})
+
+
+class VersionRow(Schema):
+    """One of `versions()`."""
+
+    version = fields.Integer(required=True, strict=True)
+    definition = fields.Dict(required=True)
+    since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+
+
+class SharedMembers(Schema):
+    """How many of those that a definition holds are in another segment."""
+
+    segment = fields.String(required=True, validate=ID)
+    key = fields.String(required=True)
+    size = fields.Integer(required=True)
+    both = fields.Integer(required=True)
+
+
+class Previewed(Schema):
+    """What a definition would hold."""
+
+    count = fields.Integer(required=True, metadata={"description": "exactly"})
+    profiles = fields.Integer(required=True, metadata={"description": "of how many"})
+    sample = fields.List(fields.String(validate=ID), required=True)
+    overlap = fields.List(fields.Nested(SharedMembers), required=True)
+
+
+class Why(Schema):
+    """Why a person is in a segment, or would be by a definition."""
+
+    profile = fields.String(required=True, validate=ID)
+    at = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+    since = fields.Integer(required=True, allow_none=True, metadata={"description": "since when they are in, in ms"})
+    version = fields.Integer(required=True, allow_none=True)
+    why = fields.Dict(
+        required=True,
+        metadata={
+            "description": "{holds, changes_at (ms)}, and all, any, not, or segment with `is`, in which stands the "
+            "same; or the condition, and what was found"
+        },
+    )
 
 
 DEFINITION: Final = """
@@ -65,8 +111,12 @@ WHERE is [{"property": path, OP: value}, ...]; spans are a number and one of s, 
 
 RPCS: Final[dict[str, str]] = {
     "create_segment": "(key, name, definition) -> SegmentRow; history is looked through in the background",
+    "change_segment": "(segment, definition, name?) -> SegmentRow; a new version, in force when all is there that it "
+    "looks at; who enters and leaves by it does so in the background",
     "segments": "() -> [SegmentRow], oldest first",
-    "preview": "(definition) -> {count, profiles}",
+    "versions": "(segment) -> [VersionRow], the latest first",
+    "preview": "(definition, sample?) -> Previewed",
+    "explain": "(profile, segment? or definition?) -> Why",
     "members": "(segment, after?, limit?) -> [profile]; the segment's id or key",
     "of": "(profile) -> [{segment, key, name, since}]",
     "delete_segment": "(segment) -> how many left it",

@@ -38,6 +38,7 @@ from services.console.importing.trying import trial
 from services.console.profile_commands import profile
 from services.console.progress import behind
 from services.console.rebuild_command import rebuild
+from services.console.segment_commands import segment
 from services.console.trait_commands import policy, trait
 from shared.config import Settings
 from shared.errors import NotFound, SamlaError
@@ -66,7 +67,7 @@ def group(name: str, text: str) -> typer.Typer:
 
 source = group("source", "Where data comes from: sources and their write keys.")
 agreement = group("agreement", "What partners and suppliers may pass on to us.")
-segment = group("segment", "Who is in: segments and their members.")
+app.add_typer(segment, name="segment")
 destination = group("destination", "Where activations go: webhooks and what they are sent.")
 delivery = group("delivery", "What went out, what was held back, and the dead letters.")
 quarantine = group("quarantine", "What could not be taken in, and why.")
@@ -325,54 +326,6 @@ def agreement_list(as_json: AsJson = False) -> None:
 def agreement_end(agreement: str, as_json: AsJson = False) -> None:
     """It holds no longer: its sources are refused from now on."""
     show.record(ask("collector", "end_agreement", agreement), as_json)
-
-
-# Segments
-
-
-@segment.command("create")
-def segment_create(
-    key: str,
-    definition: Annotated[str, typer.Argument(help="JSON, or @FILE")],
-    name: Annotated[str, typer.Option(help="For people; the key where left out.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Makes a segment and fills it from history."""
-    show.record(ask("segmentation", "create_segment", key, name or key, json_of(definition)), as_json)
-
-
-@segment.command("list")
-def segment_list(as_json: AsJson = False) -> None:
-    """All segments and their sizes."""
-    show.table(
-        ask("segmentation", "segments"),
-        ["segment", "key", "name", "version", "size"],
-        as_json,
-        least=["name", "version"],
-    )
-
-
-@segment.command("preview")
-def segment_preview(definition: Annotated[str, typer.Argument(help="JSON, or @FILE")], as_json: AsJson = False) -> None:
-    """How many profiles a definition would hold, without saving it."""
-    show.record(ask("segmentation", "preview", json_of(definition), timeout=120), as_json)
-
-
-@segment.command("members")
-def segment_members(
-    segment: str,
-    after: Annotated[str, typer.Option(help="The last profile of the page before.")] = "",
-    limit: Limit = 50,
-    as_json: AsJson = False,
-) -> None:
-    """The profiles in a segment, a page at a time."""
-    show.record({"members": ask("segmentation", "members", segment, after or None, limit)}, as_json)
-
-
-@segment.command("delete")
-def segment_delete(segment: str) -> None:
-    """Deletes a segment; its members leave it."""
-    ask("segmentation", "delete_segment", segment)
 
 
 # Destinations and deliveries

@@ -1,31 +1,30 @@
 """The nameko service `segmentation`."""
 
-import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import eventlet
 from nameko.rpc import RpcProxy, rpc
 
 from contracts.streams import PRIVACY, PROFILE
-from services.segmentation.domain.definition import CONSENTS, check, depends_on, leaves, named, signals_of
-from services.segmentation.domain.evaluate import evaluate
-from services.segmentation.domain.membership import Segment
-from services.segmentation.domain.special import refusal, special
+from services.segmentation.asking import Causes, Signals
+from services.segmentation.desk import MOST_SHOWN, Desk, row_of
+from services.segmentation.evaluating import SERVICE as OWNER
 from services.segmentation.evaluating import Evaluating
 from services.segmentation.store import SegmentationStore
 from shared.consumer import Finish
-from shared.errors import SamlaError
+from shared.errors import SamlaError, Unavailable
 from shared.eventlog import Event
-from shared.keyring import new_id
-from shared.policy import POLICY
 from shared.rpc import time_limit
 from shared.runtime import Runtime
 from shared.service import Service
 from shared.subscription import subscribe, ticker
 
-KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ASK_SECONDS = 20
-SCAN_PAGE = 500
+LONG_SECONDS = 25
+"""For pages that are counted from the log."""
+TRIES = 60
+TRY_SECONDS = 0.1
 MOST_MEMBERS = 10_000
 
 
@@ -38,6 +37,58 @@ class Parts:
         self.evaluating = Evaluating(
             self.segments, runtime.log, runtime.keyring, runtime.transactor, runtime.checkpoints, runtime.clock
         )
+        self.desk = Desk(self.segments, runtime.transactor, runtime.clock)
+
+
+class OverRpc:
+    """The other services, over nameko's RPC with a time limit; see asking.Others."""
+
+    def __init__(self, service: "SegmentationService") -> None:
+        self._service = service
+
+    def facts(self, profiles: Sequence[str], signals: Sequence[str]) -> Mapping[str, Any]:
+        """profile.facts."""
+        with time_limit("profile", ASK_SECONDS):
+            found: Mapping[str, Any] = self._service.profile.facts(profiles, signals)
+        return found
+
+    def scan(self, after: str, limit: int, signals: Signals) -> Mapping[str, Any]:
+        """profile.scan."""
+        with time_limit("profile", LONG_SECONDS if signals else ASK_SECONDS):
+            found: Mapping[str, Any] = self._service.profile.scan(after, limit, signals)
+        return found
+
+    def watch(self, signals: Signals) -> Mapping[str, bool]:
+        """profile.watch."""
+        with time_limit("profile", ASK_SECONDS):
+            found: Mapping[str, bool] = self._service.profile.watch(OWNER, signals)
+        return found
+
+    def watched(self) -> Mapping[str, bool]:
+        """profile.watched."""
+        with time_limit("profile", ASK_SECONDS):
+            found: Mapping[str, bool] = self._service.profile.watched(OWNER)
+        return found
+
+    def traits(self) -> Sequence[Mapping[str, Any]]:
+        """profile.traits."""
+        with time_limit("profile", ASK_SECONDS):
+            found: Sequence[Mapping[str, Any]] = self._service.profile.traits()
+        return found
+
+    def agreed(self, asked: Sequence[tuple[str, str]], causes: Causes) -> Sequence[bool]:
+        """privacy.decide; waits until privacy has come as far as the causes."""
+        requests = [
+            {"profile": profile, "purpose": purpose, "causes": causes[profile], "segment_sensitive": False}
+            for profile, purpose in asked
+        ]
+        for _ in range(TRIES):
+            with time_limit("privacy", ASK_SECONDS):
+                said = self._service.privacy.decide(requests)
+            if not any(each["again"] for each in said):
+                return [each["allow"] for each in said]
+            eventlet.sleep(TRY_SECONDS)
+        raise Unavailable("privacy has not come as far as the events that segments are evaluated by")
 
 
 class SegmentationService(Service):
@@ -45,6 +96,7 @@ class SegmentationService(Service):
 
     name = "segmentation"
     profile = RpcProxy("profile")
+    privacy = RpcProxy("privacy")
     store: Parts
 
     @classmethod
@@ -55,7 +107,7 @@ class SegmentationService(Service):
     @subscribe("segmentation.evaluate", stream=PROFILE)
     def on_profile(self, events: list[Event]) -> Finish | None:
         """Profiles that have changed are evaluated."""
-        return self.store.evaluating.follow(events, self._facts)
+        return self.store.evaluating.follow(events, OverRpc(self))
 
     @subscribe("segmentation.erasures", stream=PRIVACY)
     def on_privacy(self, events: list[Event]) -> Finish | None:
@@ -65,55 +117,49 @@ class SegmentationService(Service):
     @ticker("segmentation.time", seconds=0.5)
     def time_passes(self) -> None:
         """Who leaves or enters because time has passed."""
-        while self.store.evaluating.time_passes(self._facts):
+        while self.store.evaluating.time_passes(OverRpc(self)):
             eventlet.sleep(0)
 
     @ticker("segmentation.fill", seconds=0.5)
     def fill(self) -> None:
-        """New segments are filled from history, deleted ones emptied."""
-        while self.store.evaluating.fill(self._scan, self._facts):
+        """New and changed segments are filled from history, deleted ones emptied."""
+        self.store.desk.prepare(OverRpc(self))
+        while self.store.evaluating.fill(OverRpc(self)):
             eventlet.sleep(0)
-
-    def _facts(self, profiles: list[str]) -> dict[str, Any]:
-        with time_limit("profile", ASK_SECONDS):
-            found: dict[str, Any] = self.profile.facts(profiles)
-        return found
-
-    def _scan(self, after: str, limit: int) -> dict[str, Any]:
-        with time_limit("profile", ASK_SECONDS):
-            found: dict[str, Any] = self.profile.scan(after, limit)
-        return found
 
     @rpc(expected_exceptions=SamlaError)
     def create_segment(self, key: str, name: str, definition: dict[str, Any]) -> dict[str, Any]:
         """A new segment; it is filled from history in the background."""
-        if not isinstance(key, str) or not KEY.fullmatch(key):
-            raise SamlaError("a segment's key is made of a-z, 0-9, - and _, 64 at most")
-        _check(definition)
-        now = self.runtime.clock.now_ms()
-        made = Segment(id=new_id(), key=key, name=name or key, definition=definition, version=1, created=now)
-        self.store.segments.add(made)
-        return _row(made, 0)
+        return row_of(self.store.desk.create(key, name, definition, OverRpc(self)), 0)
+
+    @rpc(expected_exceptions=SamlaError)
+    def change_segment(self, segment: str, definition: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+        """Another definition, as a new version; who enters and leaves by it does so in the background."""
+        changed = self.store.desk.change(segment, definition, name, OverRpc(self))
+        return row_of(changed, self.store.segments.sizes().get(changed.id, 0))
 
     @rpc
     def segments(self) -> list[dict[str, Any]]:
         """All segments with their sizes, oldest first."""
         sizes = self.store.segments.sizes()
-        return [_row(each, sizes.get(each.id, 0)) for each in self.store.segments.all()]
+        return [row_of(each, sizes.get(each.id, 0)) for each in self.store.segments.all()]
 
     @rpc(expected_exceptions=SamlaError)
-    def preview(self, definition: dict[str, Any]) -> dict[str, int]:
-        """How many of all profiles would be in."""
-        _check(definition)
-        now = self.runtime.clock.now_ms()
-        count = profiles = 0
-        after: str | None = ""
-        while after is not None:
-            page = self._scan(after, SCAN_PAGE)
-            profiles += len(page["profiles"])
-            count += sum(evaluate(definition, facts, now).inside for facts in page["profiles"].values())
-            after = page["after"]
-        return {"count": count, "profiles": profiles}
+    def versions(self, segment: str) -> list[dict[str, Any]]:
+        """A segment's definitions, the latest first."""
+        return self.store.segments.versions_of(self.store.segments.find(segment))
+
+    @rpc(expected_exceptions=SamlaError)
+    def preview(self, definition: dict[str, Any], sample: int = 10) -> dict[str, Any]:
+        """How many of all profiles would be in, some of them, and the overlap with the segments that there are."""
+        return self.store.desk.preview(definition, max(0, min(sample, MOST_SHOWN)), OverRpc(self))
+
+    @rpc(expected_exceptions=SamlaError)
+    def explain(
+        self, profile: str, segment: str | None = None, definition: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Why a person is in a segment or not, condition by condition."""
+        return self.store.desk.explain(profile, segment, definition, OverRpc(self))
 
     @rpc(expected_exceptions=SamlaError)
     def members(self, segment: str, after: str | None = None, limit: int = 100) -> list[str]:
@@ -134,40 +180,13 @@ class SegmentationService(Service):
     @rpc(expected_exceptions=SamlaError)
     def delete_segment(self, segment: str) -> int:
         """Deletes a segment; how many are leaving it."""
-        found = self.store.segments.find(segment)
-        size = self.store.segments.sizes().get(found.id, 0)
-        self.store.segments.delete(found)
-        return size
+        return self.store.desk.delete(segment)
 
     @rpc
     def stats(self) -> dict[str, int]:
         """Segments and memberships."""
         sizes = self.store.segments.sizes()
         return {"segments": len(self.store.segments.all()), "memberships": sum(sizes.values())}
-
-
-def _check(definition: dict[str, Any]) -> None:
-    check(definition)
-    if parts := special(definition, POLICY):
-        raise SamlaError(refusal(parts, POLICY))
-    # What is kept by the minute serves for short windows until they are watched.
-    watched = [leaf for leaf in leaves(definition) if signals_of(leaf) and (leaf.get("where") or "count" not in leaf)]
-    if watched or named(definition, "segment") or CONSENTS in depends_on(definition):
-        raise SamlaError("properties of events, sequences, other segments and consents are not evaluated yet")
-
-
-def _row(segment: Segment, size: int) -> dict[str, Any]:
-    return {
-        "segment": segment.id,
-        "key": segment.key,
-        "name": segment.name,
-        "version": segment.version,
-        "definition": segment.definition,
-        "sensitive": bool(special(segment.definition, POLICY)),
-        "size": size,
-        "filled": segment.filled,
-        "created": segment.created,
-    }
 
 
 SERVICE = SegmentationService

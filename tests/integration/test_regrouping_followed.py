@@ -34,7 +34,7 @@ class Followed(World):
         evaluating = Evaluating(self.segments, self.log, self.keyring, self.transactor, checkpoints, Clock())
         self.evaluator = Consumer(
             "segmentation.profiles", PROFILE, self.log, self.transactor, checkpoints,
-            lambda events: evaluating.follow(events, self.reading.facts), self.now,
+            lambda events: evaluating.follow(events, self.reading), self.now,
         )  # fmt: skip
 
     def members(self):

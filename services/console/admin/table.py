@@ -14,7 +14,7 @@ from contracts.activation import DeliveryRow, DestinationRow
 from contracts.admin import rows_of
 from contracts.collector import AgreementRow, QuarantineRow, Recleaned, Replayed, SourceRow, Tested, Traced
 from contracts.identity import CandidateRow, Explained, LikenessRow, SplitDone
-from contracts.segmentation import SegmentRow
+from contracts.segmentation import Previewed, SegmentRow, VersionRow, Why
 
 ROOT: Final = "/api/v1"
 
@@ -86,6 +86,7 @@ Agreements = rows_of(AgreementRow, "Agreements")
 Quarantine = rows_of(QuarantineRow, "QuarantineRows")
 Counts = rows_of(admin.QuarantineCount, "QuarantineCounts")
 Segments = rows_of(SegmentRow, "Segments")
+Versions = rows_of(VersionRow, "SegmentVersions")
 Destinations = rows_of(DestinationRow, "Destinations")
 Deliveries = rows_of(DeliveryRow, "Deliveries")
 Parked = rows_of(admin.ParkedRow, "Parked")
@@ -159,10 +160,16 @@ CALLS: Final[tuple[Call, ...]] = (
     Call("GET", "/segments", "segmentation", "segments", "All segments, oldest first", Segments, under="items"),
     Call("POST", "/segments", "segmentation", "create_segment", "Makes a segment; it fills in the background",
          SegmentRow, takes=admin.NewSegment, status=201),
-    Call("POST", "/segments/preview", "segmentation", "preview", "How many a definition would hold",
-         admin.Preview, takes=admin.Definition, seconds=120),
+    Call("POST", "/segments/preview", "segmentation", "preview",
+         "How many a definition would hold, some of them, and how many of those are in other segments",
+         Previewed, takes=admin.Trial, seconds=300),
     Call("GET", "/segments/{segment}", "segmentation", "segments", "One segment", SegmentRow,
          pick=("segment", "key")),
+    Call("PUT", "/segments/{segment}", "segmentation", "change_segment",
+         "Another definition, as a new version; who enters and leaves by it does so in the background", SegmentRow,
+         takes=admin.SegmentChange),
+    Call("GET", "/segments/{segment}/versions", "segmentation", "versions", "Its definitions, the latest first",
+         Versions, under="items"),
     Call("GET", "/segments/{segment}/members", "segmentation", "members", "Its profiles, a page at a time",
          admin.Members, query=admin.MembersQuery, under="items"),
     Call("DELETE", "/segments/{segment}", "segmentation", "delete_segment", "Deletes it; its members leave it",
@@ -236,6 +243,10 @@ CALLS: Final[tuple[Call, ...]] = (
     Call("PUT", "/believing", "profile", "set_policy",
          "Puts a policy in force; of whom something else is believed by it is told in the background",
          admin.BelievingInForce, takes=admin.Believing),
+    Call("GET", "/profiles/{who}/segments/{segment}", "segmentation", "explain",
+         "Why a person is in a segment or not, condition by condition", Why, seconds=60),
+    Call("POST", "/profiles/{who}/segments", "segmentation", "explain",
+         "Whether a person would be in by a definition, and why", Why, takes=admin.Definition, seconds=60),
     Call("GET", "/profiles/{who}/consents", "privacy", "consents", "What a person has agreed to, with history",
          admin.Consents, under="consents"),
     Call("GET", "/profiles/{who}/export", "privacy", "export", "Everything that is held of a person",

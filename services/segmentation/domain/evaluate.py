@@ -16,6 +16,7 @@ from services.segmentation.domain.dates import DATES, dated
 from services.segmentation.domain.definition import Definition, signals_of
 from services.segmentation.domain.sequences import Step, chain, followed
 from shared.conditions import compares, milliseconds
+from shared.errors import Unavailable
 from shared.facts import MINUTE_MS, minor_digits
 
 Facts = Mapping[str, Any]
@@ -104,8 +105,10 @@ def _watched(leaf: Definition, facts: Facts) -> list[Mapping[str, int] | None]:
     """The signals of a condition; None where there was too much to keep."""
     if "event" in leaf and not ("where" in leaf or "within" in leaf or "of" in leaf):
         return []
-    kept = facts.get("signals", {})
-    return [kept[each] for each in _ids(orjson.dumps(leaf)) if each in kept]
+    kept, ids = facts["signals"], _ids(orjson.dumps(leaf))
+    if any(each not in kept for each in ids):
+        raise Unavailable("the profile service does not keep what a segment looks at: it is asked for again")
+    return [kept[each] for each in ids]
 
 
 @lru_cache(maxsize=20_000)

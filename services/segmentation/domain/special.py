@@ -32,8 +32,8 @@ def refusal(parts: list[Found], policy: Policy) -> str:
     """What is said of them: which part, which category, which law."""
     told = "; ".join(f"{each.place}: {each.name} tells of {each.category.replace('_', ' ')}" for each in parts)
     return (
-        f"{told}. Special categories of data ({policy.law}) are not used for segments, also not of those who have "
-        "agreed: see contracts/data_policy.json"
+        f"{told}. What is of a special category of data ({policy.law}) is not used for segments, also not of those who "
+        "have agreed: see contracts/data_policy.json"
     )
 
 

@@ -1,14 +1,12 @@
 """Definitions: what is wrong is said with its place, and answers say when they will change."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from contracts.profile import signal_id
 from services.segmentation.domain.answer import Answer
 from services.segmentation.domain.definition import check, depends_on, signals
 from services.segmentation.domain.evaluate import evaluate, explain
-from services.segmentation.domain.membership import Membership, evolve, moved
+from services.segmentation.domain.membership import Change, Membership, evolve, moved, passed
 from services.segmentation.domain.special import refusal, special
 from shared.errors import SamlaError
 from shared.policy import POLICY
@@ -22,6 +20,7 @@ def facts(traits=None, events=None, ids=None):
         "traits": {name: [1, "e", value, "s", "first"] for name, value in (traits or {}).items()},
         "events": events or {},
         "opinions": {},
+        "signals": {},
     }
 
 
@@ -96,27 +95,6 @@ def test_conditions_mean_what_they_say(definition, inside):
         {"email": {"a@b.se": []}},
     )
     assert evaluate(definition, known, 10 * MINUTE) == Answer(inside, None)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.dictionaries(st.integers(0, 100), st.integers(1, 3), max_size=8),
-    st.sampled_from(["gte", "gt", "lte", "lt", "eq"]),
-    st.integers(0, 6),
-    st.integers(1, 60),
-    st.integers(0, 160),
-)
-def test_the_answer_changes_just_when_it_says(minutes, compare, bound, window, now):
-    """Not a millisecond before, and not never."""
-    definition = {"event": "E", "count": {compare: bound}, "within": f"{window}m"}
-    known = facts(events=times("E", {minute: n for minute, n in minutes.items() if minute <= now}))
-    answer = evaluate(definition, known, now * MINUTE)
-    if answer.changes_at is None:
-        ends = [now * MINUTE + each * MINUTE for each in range(0, 200, 3)]
-        assert all(evaluate(definition, known, end).inside == answer.inside for end in ends)
-    else:
-        assert evaluate(definition, known, answer.changes_at - 1).inside == answer.inside
-        assert evaluate(definition, known, answer.changes_at).inside != answer.inside
 
 
 def test_a_definition_knows_what_it_depends_on():
@@ -203,13 +181,33 @@ def test_what_is_to_be_watched_is_said_by_the_definition():
 def test_entering_and_leaving_are_said_once():
     inside, outside = Answer(True, 50), Answer(False, None)
     first, changes = evolve(Membership(profile="p"), {"s": inside}, 10)
-    assert [(each.segment, each.entered) for each in changes] == [("s", True)] and first.next == 50
+    assert changes == [Change("s", True, 10)] and first.next == 50
     again, changes = evolve(first, {"s": inside}, 20)
     assert changes == [] and again.since == {"s": 10}
     last, changes = evolve(again, {"s": outside}, 30)
-    assert (
-        [(each.segment, each.entered) for each in changes] == [("s", False)] and last.since == {} and last.next is None
-    )
+    assert changes == [Change("s", False, 30)] and last.since == {} and last.next is None
+
+
+def test_time_that_has_passed_is_gone_through_instant_by_instant():
+    """In and out at each hour, from when it was due; both segments' changes in the order of time."""
+
+    def hourly(at):
+        return Answer(at // 100 % 2 == 1, (at // 100 + 1) * 100)
+
+    membership = Membership(profile="p", due={"a": 100, "b": 250})
+    evaluations = {"b": lambda at: Answer(True, None), "a": hourly}
+    after, changes = passed(membership, evaluations, {}, 350)
+    assert changes == [
+        Change("a", True, 100), Change("a", False, 200), Change("b", True, 250), Change("a", True, 300)
+    ]  # fmt: skip
+    assert after.due == {"a": 400} and after.since == {"a": 300, "b": 250}
+
+
+def test_what_was_rebuilt_is_looked_at_as_of_now_and_nothing_by_a_version_before_it_was_in_force():
+    after, changes = passed(Membership(profile="p", due={"a": 0}), {"a": lambda at: Answer(True, None)}, {"a": 5}, 90)
+    assert changes == [Change("a", True, 90)] and after.due == {}
+    _, changes = passed(Membership(profile="p", due={"a": 3}), {"a": lambda at: Answer(True, None)}, {"a": 5}, 90)
+    assert changes == [Change("a", True, 5)]
 
 
 def test_after_a_merge_who_was_in_is_in_since_then():
