@@ -493,8 +493,13 @@ def test_killed_at_any_moment_and_started_again_it_ends_equal(world):
             [sys.executable, "-m", "services.profile.rebuild", "--json", "--processes", "2"], env=environment(world),
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        moment = threading.Event()
-        moment.wait(chance.uniform(0.8, 3.0))
+        there = set(leftovers(world.profiles))
+
+        def begun(there=there, job=job):
+            return set(leftovers(world.profiles)) - there or job.poll() is not None
+
+        eventually(begun, 60, "it does not begin")
+        threading.Event().wait(chance.uniform(0, 2.0))
         job.send_signal(signal.SIGKILL)
         job.communicate()
         world.sent(CIA, PHONE)

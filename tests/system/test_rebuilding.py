@@ -57,6 +57,10 @@ def heads(world, *streams):
     return {stream: world.log.heads(stream) for stream in streams}
 
 
+def made_beside(db):
+    return {name for name in db.list_collection_names() if name.startswith("states_rebuilt_")}
+
+
 def rebuilding(world):
     return subprocess.Popen(
         [sys.executable, "-m", "services.profile.rebuild", "--json", "--processes", "2"], cwd=ROOT,
@@ -75,8 +79,12 @@ def test_a_rebuild_under_load_that_is_killed_and_started_again_ends_equal_and_se
     eventually(lambda: len({each.id for each in sink.accepted}) == USERS, 60, "not every webhook came")
     decided = heads(world, SEGMENTATION, ACTIVATION)
     with Load(world, users) as load:
-        for seconds in (0.5, 1.0, 1.4, 1.8, 2.4):
+        db = world.client[world.settings.database("profile")]
+        for seconds in (0, 0.2, 0.5, 1.0, 2.0):
             job = rebuilding(world)
+            # The last one's are dropped at the beginning of the next.
+            there = made_beside(db)
+            eventually(lambda there=there, job=job: made_beside(db) - there or job.poll() is not None, 60, "no begin")
             threading.Event().wait(seconds)
             job.send_signal(signal.SIGKILL)
             job.communicate()
