@@ -176,10 +176,12 @@ class Reading:
         return self._now(profiles, sensitive)
 
     def _now(self, profiles: Sequence[str | None], sensitive: bool) -> list[dict[str, Any] | None]:
-        asked = [each for each in profiles if each]
-        moved = self._store.merged_into(asked)
+        asked = {each for each in profiles if each}
+        subjects = self._store.of_profiles(asked)
+        # Nothing is left under the id of one that was merged; mostly there is none among them.
+        moved = self._store.merged_into(asked - subjects.keys())
+        subjects |= self._store.of_profiles(set(moved.values()) - subjects.keys()) if moved else {}
         whole = {each: moved.get(each, each) for each in asked}
-        subjects = self._store.of_profiles(set(whole.values()))
         states = {profile: merged(_plain(of)) for profile, of in subjects.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         special = {profile: merged(_special(of)) if sensitive else None for profile, of in subjects.items()}

@@ -9,7 +9,7 @@ these name; an identifier that was nobody's in between leads no further back.
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from contracts.identity import ATTACHED, CREATED, REGROUPINGS
+from contracts.identity import ATTACHED, CREATED, GIVEN, REGROUPINGS
 from contracts.streams import IDENTITY
 from services.profile.domain.past import Past, Person
 from services.profile.store import ProfileStore
@@ -21,6 +21,8 @@ MOST_PEOPLE: Final = 5_000
 """Profiles that were ever one with somebody, or were given events of theirs, which are read."""
 LINKS: Final = ("profile", "dissolved", "facts.profile")
 """Fields by which merges and what was decided again are found."""
+GIVING: Final = ("subject", "facts.subject")
+"""Fields by which it is found what of somebody's events was given to others."""
 PAGE: Final = 500
 
 
@@ -73,8 +75,11 @@ class Recalling:
     def _past(self, linked: Linked, known_at: int) -> Past:
         """With what of theirs was given to others, and what became of that."""
         owned = {str(fact["subject"]) for each in linked.decisions.values() for fact in _facts(each, _OWNING)}
-        given = self._log.find_by(IDENTITY, "subject", owned)
-        others = self._linked({each.text("profile") for each in given} - linked.profiles)
+        given = [event for field in GIVING for event in self._log.find_by(IDENTITY, field, owned)]
+        receivers = {
+            str(fact["profile"]) for each in given for fact in _facts(each, (GIVEN,)) if fact["subject"] in owned
+        }
+        others = self._linked(receivers - linked.profiles)
         whole = linked.decisions | others.decisions
         decisions = [whole[position] for position in sorted(whole)]
         gone = self._keyring.fenced(_subjects(decisions))

@@ -11,7 +11,13 @@ from shared.eventlog.event import Appended, Event, NewEvent
 from shared.transaction import Transaction
 
 FOUND_BY: Final[Mapping[str, Mapping[str, str]]] = {
-    IDENTITY: {"profile": "into", "subject": "to", "dissolved": "dissolved", "facts.profile": "facts"}
+    IDENTITY: {
+        "profile": "into",
+        "subject": "to",
+        "dissolved": "dissolved",
+        "facts.profile": "facts",
+        "facts.subject": "facts",
+    }
 }
 """Stream -> field of `data` by which events are found -> the field that just those have which are found by it: few. A
 merge lies under the one that stays, what is given to somebody under who has it, what is decided again about many people

@@ -71,6 +71,8 @@ def reading(note: Note, settings: Settings, services: Any, key: str, quiet: Call
     assert sum(each["count"] for each in events.values()) == LONG
     back = now - 180 * DAY_MS
     calls: dict[str, tuple[int, float | None, Callable[[], Any]]] = {
+        # The yardstick: RPC alone, on the same machine.
+        "profile.rpc": (GETS, None, lambda: services.profile.facts([])),
         "profile.get": (GETS, 20, lambda: services.profile.show(who)),
         "profile.get_by_identifier": (GETS, None, lambda: services.profile.show(["user", "bench-long"])),
         "profile.as_of": (LOOKS_BACK, None, lambda: services.profile.show(who, back)),

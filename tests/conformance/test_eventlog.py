@@ -270,7 +270,7 @@ def test_merges_and_what_was_decided_again_are_found_by_whom_they_name(world):
         {"profile": "a", "subject": "s"},
         {"profile": "a", "into": "b"},
         {"profile": "b", "subject": "s", "to": "t"},
-        {"dissolved": ["b"], "facts": [{"profile": "a"}, {"profile": "c"}]},
+        {"dissolved": ["b"], "facts": [{"profile": "a", "subject": "u"}, {"profile": "c"}]},
         {"dissolved": ["c"], "facts": []},
     ]
     world.log.append("identity", [event(str(number), f"p{number}", data=data) for number, data in enumerate(said)])
@@ -282,6 +282,7 @@ def test_merges_and_what_was_decided_again_are_found_by_whom_they_name(world):
     assert found("subject", "s") == [2]
     assert found("dissolved", "b", "c") == [3, 4]
     assert found("facts.profile", "c", "nobody") == [3]
+    assert found("facts.subject", "s", "u") == [3]
     assert found("profile") == []
     with pytest.raises(KeyError, match="kind"):
         world.log.find_by("identity", "kind", ["x"])

@@ -381,6 +381,9 @@ def test_a_profile_at_any_instant_is_what_the_whole_log_gives(world, seed):
     linked = links(world)
     gone = world.keyring.fenced(ever)
     parts_of = world.states.merged_into(ever)
+    several = [*sorted(ever)[:99], None]
+    each_alone = [each and world.reading.show(parts_of.get(each, each)) for each in several]
+    assert world.reading.batch(several) == each_alone
     for at in [
         At(instant if chance else None, history.instant()) for instant in instants_of(history) for chance in (0, 1)
     ]:
