@@ -119,7 +119,7 @@ class Demo:
                 made[destination] = found["destination"]
             self._services.activation.subscribe(made[destination], segment, ["entered", "left"], purpose)
         # Nobody's server is always well: the first messages find it ill, and come again.
-        self._sink.answers += [503] * 3
+        self._sink.ill = 3
 
     def stream(self, sent: Sequence[Sent]) -> float:
         """Sends everything through the HTTP door; seconds."""

@@ -5,6 +5,7 @@
 
 What it answers can be told it: `sink.answers` is a list of statuses for the next requests, and the path of a
 request decides where that is empty: /status/503, /status/429?retry-after=2, /slow/3, anything else 200.
+`sink.ill` is for how many messages the first attempt is answered with 503.
 """
 
 import argparse
@@ -47,6 +48,7 @@ class Sink:
         self.secrets: list[str] = list(secrets)
         self.received: list[Received] = []
         self.answers: list[int] = []
+        self.ill = 0
         self._server = _Server((host, port), _Handler)
         self._server.sink = self
         self._lock = threading.Lock()
@@ -99,17 +101,20 @@ class Sink:
     def take(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str]]:
         """One request: the status and the headers to answer with."""
         arrived = time.time()
-        status, extra = self._answer(path)
+        status, extra = self._answer(path, headers.get("webhook-id", ""))
         verified = self._verified(headers, body)
         got = Received(headers.get("webhook-id", ""), verified, status, arrived, path, headers, body)
         with self._lock:
             self.received.append(got)
         return status, extra
 
-    def _answer(self, path: str) -> tuple[int, dict[str, str]]:
+    def _answer(self, path: str, identity: str) -> tuple[int, dict[str, str]]:
         with self._lock:
             if self.answers:
                 return self.answers.pop(0), {}
+            if self.ill and all(each.id != identity for each in self.received):
+                self.ill -= 1
+                return 503, {}
         url = urlsplit(path)
         _, _, rest = url.path.partition("/")
         word, _, value = rest.partition("/")
