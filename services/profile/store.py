@@ -24,7 +24,9 @@ PLACE: Final = "state"
 """What a state is bound to besides its subject, where an event has its id."""
 CLASSES: Final = (ORDINARY, SENSITIVE)
 BIGGEST_STATE: Final = 8_000_000
-"""Bytes; MongoDB takes 16 MB."""
+"""Bytes, of all classes of data together; MongoDB takes 16 MB."""
+SMALL_STATE: Final = 100_000
+"""Bytes; classes up to here need not be added to the others."""
 PAGE: Final = 2_000
 FIRST_WITH_ORIGINS: Final = 3
 """States by folds before that are lifted to be read."""
@@ -144,8 +146,11 @@ class ProfileStore:
         `defined`: up to which version of the set of computed traits they hold these; of each slot, or of all."""
         slots = [(subject, cls) for subject, each in states.items() for cls in each]
         texts = [orjson.dumps(states[subject][cls]) for subject, cls in slots]
-        if any(len(text) > BIGGEST_STATE for text in texts):
-            raise Poison(f"a subject's state would be larger than {BIGGEST_STATE} bytes")
+        sizes: dict[str, int] = {}
+        for (at, _), text in zip(slots, texts, strict=True):
+            sizes[at] = sizes.get(at, 0) + len(text)
+        if any(size > BIGGEST_STATE for size in self._with_the_rest(sizes, {} if whole else states, within).values()):
+            raise Poison(f"a subject's states would be larger than {BIGGEST_STATE} bytes")
         sealed = self._keyring.seal(
             [Sealing(subject_of(at), cls, _place(at), text) for (at, cls), text in zip(slots, texts, strict=True)]
         )
@@ -161,6 +166,19 @@ class ProfileStore:
             if (to := receiver_of(at)) is not None:
                 fields[at] |= {"of": subject_of(at), "to": to}
         self._write([UpdateOne({"_id": at}, {"$set": each}, upsert=True) for at, each in fields.items()], within)
+
+    def _with_the_rest(
+        self, sizes: Mapping[str, int], states: Mapping[str, States], within: Transaction | None
+    ) -> dict[str, int]:
+        """Slot -> bytes, together with what its document holds of other classes than these states'; that is looked up
+        for those that are not small."""
+        whole = dict(sizes)
+        large = [at for at in states if sizes.get(at, 0) > SMALL_STATE]
+        session = within.session if within else None
+        for doc in self.states.find({"_id": {"$in": large}}, {"s": 1}, session=session) if large else ():
+            rest = doc.get("s", {}).keys() - states[doc["_id"]].keys()
+            whole[doc["_id"]] += sum(len(doc["s"][cls]) for cls in rest)
+        return whole
 
     def _write(self, steps: list[Any], within: Transaction | None) -> None:
         if steps:
@@ -216,6 +234,11 @@ class ProfileStore:
         found: Any = self.given.find({"subject": {"$in": list(subjects)}}) if subjects else []
         return {doc["_id"]: (doc["subject"], doc["to"]) for doc in found}
 
+    def receivers(self, events: Collection[str]) -> dict[str, str]:
+        """Event -> to whom it is given, of these events."""
+        found: Any = self.given.find({"_id": {"$in": list(events)}}, {"to": 1}) if events else []
+        return {doc["_id"]: doc["to"] for doc in found}
+
     def owned_by(self, profiles: Collection[str], within: Transaction | None = None) -> dict[str, str]:
         """Subject -> profile, of those that are one of these profiles'; without what was only given to them."""
         chosen = {"profile": {"$in": list(profiles)}, "of": {"$exists": False}}
@@ -223,10 +246,12 @@ class ProfileStore:
         found: Any = self.states.find(chosen, {"profile": 1}, session=session) if profiles else []
         return {doc["_id"]: doc["profile"] for doc in found}
 
-    def given_around(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
+    def given_around(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, tuple[str, str]]:
         """Event -> (its subject, to whom), of these subjects' events and of those given to them."""
         either = {"$or": [{"subject": {"$in": list(subjects)}}, {"to": {"$in": list(subjects)}}]}
-        return {doc["_id"]: (doc["subject"], doc["to"]) for doc in self.given.find(either)} if subjects else {}
+        session = within.session if within else None
+        found: Any = self.given.find(either, session=session) if subjects else []
+        return {doc["_id"]: (doc["subject"], doc["to"]) for doc in found}
 
     def mark(self, since: Mapping[str, int | None], subjects: Collection[str], within: Transaction | None) -> None:
         """These subjects' events are not all one person's. `since`: from when on (ms) a subject's are nobody's, the
