@@ -16,16 +16,15 @@ from services.identity.domain.regrouping import Again, Cut, Heard, cut_of_identi
 from services.identity.domain.rules import Rules
 from services.identity.domain.uniting import alike_of
 from services.identity.history import History, said_by
-from services.identity.resolver import SERVICE, Resolver
+from services.identity.resolver import RESOLVE, SERVICE, Identified, Resolver, decided_upto, nobody
 from services.identity.store import IdentityStore
-from shared.checkpoints import Checkpoints, Place
+from shared.checkpoints import MongoCheckpoints, Place
 from shared.consumer import PARKS
 from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
 from shared.eventlog import Event, EventLog, NewEvent, latest_causes
 from shared.keyring import Keyring, new_id
 from shared.transaction import Transaction, Transactor
 
-RESOLVE: Final = "identity.resolve"
 MOST_PEOPLE: Final = 200
 """Who is near somebody is decided again with them, up to so many; beyond that those alone who are asked about."""
 MOST_EVENTS: Final = 100_000
@@ -57,7 +56,7 @@ class Regrouping:
         log: EventLog,
         keyring: Keyring,
         transactor: Transactor,
-        checkpoints: Checkpoints,
+        checkpoints: MongoCheckpoints,
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
@@ -111,6 +110,8 @@ class Regrouping:
 
     def _regroup_once(self, subjects: Collection[str], decision: str, rules: Rules) -> dict[str, Any] | None:
         ground = self._ground()
+        if self._store.version()[1] != rules.version:
+            raise Conflict("other rules are in force by now: nothing more is decided by these")
         gone = self._keyring.fenced(subjects)
         living = [each for each in subjects if each not in gone]
         owners = self._store.profile_of(living)
@@ -137,8 +138,7 @@ class Regrouping:
 
     def _ground(self) -> Ground:
         version, _ = self._store.version()
-        handled = {place: at for place, at in self._checkpoints.all().items() if place.subscription == RESOLVE}
-        return Ground(version, handled)
+        return Ground(version, decided_upto(self._checkpoints))
 
     def _one(self, profile: str) -> Person:
         person = self._store.people_by_id([profile]).get(profile)
@@ -214,6 +214,7 @@ class Regrouping:
     def _heard(self, events: Sequence[Event], people: Sequence[Person], rules: Rules | None) -> list[Heard]:
         first = self._history.first_facts(people)
         by_time, by_version = self._store.rules_by_time(), self._store.rules_since()
+        before = self._store.rules_before(rules.version) if rules is not None else None
 
         def of_then(event: Event) -> Rules:
             if rules is not None:
@@ -221,9 +222,15 @@ class Regrouping:
             _, version = first.get(event.id, (0, None))
             return by_time(event.time) if version is None else by_version(version)
 
+        def claims(of_version: list[Event], used: Rules) -> Identified:
+            if before is None:
+                return self._resolver.claims(of_version, used, nobody)
+            known = {event.id: before(event.time, first.get(event.id, (0, None))[1]) for event in of_version}
+            return self._resolver.claims_anew(of_version, used, lambda event: known[event.id])
+
         heard = []
         for start in range(0, len(events), PAGE):
-            for event, claim, used in self._claims(events[start : start + PAGE], of_then, rules is not None):
+            for event, claim, used in _claims(events[start : start + PAGE], of_then, claims):
                 position, _ = first.get(event.id, (None, 0))
                 heard.append(Heard(claim, used, position, (event.partition, event.position)))
         return heard
@@ -240,26 +247,6 @@ class Regrouping:
             Heard(alike_of(name, each), rules_at(each.time), events[said_by(name)].position)
             for name, each in accepted.items()
         ]
-
-    def _claims(
-        self, events: Sequence[Event], of_then: Callable[[Event], Rules], fresh: bool
-    ) -> Iterator[tuple[Event, Claim, Rules]]:
-        """What each says, by the rules of then; what cannot be read was parked, and says nothing. Unless `fresh`, what
-        nothing stands for any more was erased, and is said by nobody."""
-        by_rules: dict[int, list[Event]] = {}
-        for event in events:
-            by_rules.setdefault(of_then(event).version, []).append(event)
-        for of_version in by_rules.values():
-            rules = of_then(of_version[0])
-            try:
-                claims = self._resolver.claims(of_version, rules, None if fresh else _nobody)
-            except PARKS:
-                if len(of_version) > 1:
-                    for event in of_version:
-                        yield from self._claims([event], of_then, fresh)
-                continue
-            for event, claim in claims:
-                yield event, claim, rules
 
     def _happens(
         self,
@@ -284,6 +271,7 @@ class Regrouping:
         )
 
         def work(within: Transaction) -> None:
+            self._checkpoints.guard(within)
             self._store.save(graph, ground.version, within)
             self._checkpoints.turn(within, ground.handled)
             self._log.append(IDENTITY, [event], within)
@@ -291,8 +279,24 @@ class Regrouping:
         self._transactor.run(work)
 
 
-def _nobody(kind: str, value: str) -> None:
-    """Nothing stands for it."""
+def _claims(
+    events: Sequence[Event], of_then: Callable[[Event], Rules], claims: Callable[[list[Event], Rules], Identified]
+) -> Iterator[tuple[Event, Claim, Rules]]:
+    """What each says, by the rules of then; what cannot be read was parked, and says nothing."""
+    by_rules: dict[int, list[Event]] = {}
+    for event in events:
+        by_rules.setdefault(of_then(event).version, []).append(event)
+    for of_version in by_rules.values():
+        rules = of_then(of_version[0])
+        try:
+            found = claims(of_version, rules)
+        except PARKS:
+            if len(of_version) > 1:
+                for event in of_version:
+                    yield from _claims([event], of_then, claims)
+            continue
+        for event, claim in found:
+            yield event, claim, rules
 
 
 def _told(decision: str, was: str, subjects: Iterable[str], graph: Graph) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
+from bson.binary import Binary
 from bson.int64 import Int64
 from pymongo import ASCENDING, DESCENDING, DeleteOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
@@ -12,6 +13,7 @@ from pymongo.database import Database
 from services.identity.domain.graph import Graph, Member, Person, Shared, Verdict
 from services.identity.domain.rules import SHIPPED, Rules, rules_of
 from shared.errors import CheckpointMoved, SamlaError
+from shared.keyring import ORDINARY, Keyring, Sealed
 from shared.mongo import make_collection
 from shared.transaction import Transaction
 
@@ -39,7 +41,7 @@ class Change(NamedTuple):
 class IdentityStore:
     """The graph. With `beside`, another one beside the live one: a rebuild's."""
 
-    def __init__(self, db: "Database[Any]", beside: bool = False) -> None:
+    def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
         end = "_rebuilt" if beside else ""
         self.people = db[f"people{end}"]
         self.links = db[f"links{end}"]
@@ -48,6 +50,7 @@ class IdentityStore:
         self._verdicts = db[f"verdicts{end}"]
         self._rules = db[f"rules{end}"]
         self._guard = db[f"guard{end}"]
+        self._keyring = keyring
         self._compiled: dict[int, Rules] = {0: SHIPPED}
         self._has_split = True
         """Whether anything was ever split: mostly nothing was, and nothing has to be looked up."""
@@ -86,8 +89,19 @@ class IdentityStore:
             found = self._rules.find_one({"_id": version})
             if found is None:
                 raise SamlaError(f"identity has no rules of version {version}")
-            self._compiled[version] = rules_of(version, orjson.loads(found["rules"]))
+            self._compiled[version] = rules_of(version, orjson.loads(self._text(found)))
         return self._compiled[version]
+
+    def _text(self, doc: Mapping[str, Any]) -> bytes:
+        """A document of rules as JSON. Raises SamlaError where its key is gone."""
+        if isinstance(doc["rules"], str):
+            # As they were kept before they were sealed.
+            return str(doc["rules"]).encode()
+        decision = str(doc["decision"])
+        [text] = self._keyring.open([Sealed(decision, ORDINARY, decision, bytes(doc["rules"]))])
+        if text is None:
+            raise SamlaError(f"the rules of version {doc['_id']} cannot be opened: their key is gone")
+        return text
 
     def rules_by_time(self) -> Callable[[int], Rules]:
         """Gives the rules by which what was received at an instant (ms) is decided."""
@@ -101,6 +115,20 @@ class IdentityStore:
         past = [int(doc["_id"]) for doc in self._rules.find({"past": True}, {"_id": 1})]
         return lambda version: self.rules(max([version, *past]))
 
+    def rules_before(self, newest: int) -> Callable[[int, int | None], list[Rules]]:
+        """Gives the rules by which an event, received at an instant (ms) and first decided by those of a version (None
+        where nothing followed), was ever decided before those of version `newest` were in force."""
+        found = self._rules.find({"_id": {"$lt": newest}}, {"time": 1, "past": 1}).sort("_id", ASCENDING)
+        changes = [(int(doc["_id"]), int(doc["time"]), bool(doc["past"])) for doc in found]
+
+        def before(time: int, version: int | None) -> list[Rules]:
+            if version is None:
+                version = max((number for number, since, _ in changes if since <= time), default=0)
+            later = [number for number, _, past in changes if past and number > version]
+            return [self.rules(each) for each in (version, *later)]
+
+        return before
+
     def documents(self) -> list[dict[str, Any]]:
         """{version, decision, time, past, rules} of all that were ever in force, oldest first."""
         found = self._rules.find().sort("_id", ASCENDING)
@@ -110,20 +138,17 @@ class IdentityStore:
                 "decision": doc["decision"],
                 "time": int(doc["time"]),
                 "past": doc["past"],
-                "rules": orjson.loads(doc["rules"]),
+                "rules": orjson.loads(self._text(doc)),
             }
             for doc in found
         ]
 
-    def put_rules(
-        self, rules: Rules, document: Mapping[str, Any], change: Change, version: int, within: Transaction
-    ) -> None:
-        """These are in force. Raises CheckpointMoved where the graph is no longer of that version."""
-        self._moved(version, {"$inc": {"version": 1}, "$set": {"rules": rules.version}}, within)
-        # As text: names of kinds may hold dots, which MongoDB would read as its own.
-        text = orjson.dumps(dict(document)).decode()
-        kept = {**change._asdict(), "rules": text, "time": Int64(change.time)}
-        self._rules.replace_one({"_id": rules.version}, kept, upsert=True, session=within.session)
+    def put_rules(self, number: int, sealed: bytes, change: Change, version: int, within: Transaction) -> None:
+        """Those of this number are in force; their document sealed as the change's event holds it. Raises
+        CheckpointMoved where the graph is no longer of that version."""
+        self._moved(version, {"$inc": {"version": 1}, "$set": {"rules": number}}, within)
+        kept = {**change._asdict(), "rules": Binary(sealed), "time": Int64(change.time)}
+        self._rules.replace_one({"_id": number}, kept, upsert=True, session=within.session)
 
     def _moved(self, version: int, step: Mapping[str, Any], within: Transaction) -> None:
         moved = self._guard.update_one({"_id": "graph", "version": version}, step, session=within.session)
@@ -303,7 +328,8 @@ class IdentityStore:
         for doc in self._verdicts.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"verdict {doc['_id']}", msgspec.json.encode(_verdict(doc))
         for doc in self._rules.find({}, session=session).sort("_id", ASCENDING):
-            yield f"rules {doc['_id']}", f"{doc['decision']} {doc['time']} {doc['past']} {doc['rules']}".encode()
+            kept = f"{doc['decision']} {doc['time']} {doc['past']} ".encode()
+            yield f"rules {doc['_id']}", kept + self._text(doc)
 
     def replace_with(self, other: "IdentityStore") -> None:
         """Puts another graph in this one's place."""
