@@ -178,11 +178,18 @@ class IdentityStore:
         found = self.people.find({"into": None}, {"members": 1}, batch_size=PAGE)
         return {doc["_id"]: frozenset(each[0] for each in doc["members"]) for doc in found}
 
-    def given(self, subjects: Collection[str]) -> list[GivenEvent]:
+    def given(self, subjects: Collection[str]) -> Iterator[GivenEvent]:
         """Events that are somebody's although their own identifier is not: those of these subjects, and those that
-        were given to them."""
+        were given to them. A device that many share has very many."""
         either = {"$in": list(subjects)}
-        return list(self.all_given({"$or": [{"subject": either}, {"to": either}]})) if subjects else []
+        return self.all_given({"$or": [{"subject": either}, {"to": either}]}) if subjects else iter(())
+
+    def given_around(self, subjects: Collection[str]) -> set[str]:
+        """The subjects to whom events of these were given, and those whose events were given to these."""
+        these = {"$in": list(subjects)}
+        if not subjects:
+            return set()
+        return {*self._given.distinct("to", {"subject": these}), *self._given.distinct("subject", {"to": these})}
 
     def all_given(self, where: Mapping[str, Any] | None = None) -> Iterator[GivenEvent]:
         """Every event that is somebody's although its own identifier is not; of those that a query chooses."""
