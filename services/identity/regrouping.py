@@ -5,6 +5,7 @@ whose events were given to whom. All of their events are read again, as far as t
 again in their order. What comes of it is one event in identity's stream.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -32,6 +33,8 @@ TOO_MANY_EVENTS: Final = f"more than {MOST_EVENTS} events would be decided again
 MOST_FACTS: Final = 20_000
 PAGE: Final = 500
 ATTEMPTS: Final = 20
+PATIENCE: Final = 4
+"""Attempts, until events are held off."""
 
 T = TypeVar("T")
 
@@ -136,12 +139,21 @@ class Regrouping:
     # Deciding again
 
     def _attempt(self, once: Callable[[], T]) -> T:
-        for _ in range(ATTEMPTS):
-            try:
-                return once()
-            except CheckpointMoved:
-                continue
-        raise Conflict("this person's events keep coming; nothing was changed, try again")
+        """Again while others were faster; after some times those are asked to wait."""
+        calm = False
+        try:
+            for number in range(ATTEMPTS):
+                started = time.monotonic()
+                try:
+                    return once()
+                except CheckpointMoved:
+                    if calm := number + 1 >= PATIENCE:
+                        # As long as it took, and half of that: what there is to be read may have grown.
+                        self._store.calm(1.5 * (time.monotonic() - started) + 1.0)
+            raise Conflict("this person's events keep coming; nothing was changed, try again")
+        finally:
+            if calm:
+                self._store.calm(0)
 
     def _ground(self) -> Ground:
         version, _ = self._store.version()

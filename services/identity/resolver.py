@@ -1,5 +1,6 @@
 """From tracking events to decisions, and from erasures to a graph without those who are erased."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from contracts.streams import IDENTITY
 from services.identity.domain.decide import FIRST, Claim, Found, decide
 from services.identity.domain.graph import Fact, Graph
 from services.identity.domain.rules import WRITTEN, Rules, rules_of
-from services.identity.store import Change, IdentityStore
+from services.identity.store import LONGEST_CALM, Change, IdentityStore
 from shared.checkpoints import Checkpoints, MongoCheckpoints, Place
 from shared.consumer import Finish, Output
 from shared.errors import CheckpointMoved, Conflict
@@ -88,7 +89,7 @@ class Resolver:
 
     def resolve(self, events: Sequence[Event]) -> Finish | None:
         """Decides about the identifiers of tracking events."""
-        version, number = self._store.version()
+        version, number = self._calmly()
         rules = self._store.rules(number)
         found = self.claims(events, rules)
         self._settled.at(version)
@@ -105,6 +106,15 @@ class Resolver:
             return [(IDENTITY, made)]
 
         return finish if made else None
+
+    def _calmly(self) -> tuple[int, int]:
+        """The store's version, once nobody asks to wait any more, which may not be for ever."""
+        deadline = time.monotonic() + LONGEST_CALM
+        version = self._store.version()
+        while (left := self._store.calm_left()) > 0 and time.monotonic() < deadline:
+            time.sleep(min(left, 0.05))
+            version = self._store.version()
+        return version
 
     def _living(self, found: Identified, graph: Graph) -> Identified:
         """Without who is being erased, though the erasure may not have come to us yet."""

@@ -1,5 +1,6 @@
 """Identity's collections: people, and whose each subject is. Both follow from the stream `identity`."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,8 @@ from shared.mongo import make_collection
 from shared.transaction import Transaction
 
 PAGE: Final = 2_000
+LONGEST_CALM: Final = 30.0
+"""Seconds."""
 
 
 class GivenEvent(NamedTuple):
@@ -52,6 +55,7 @@ class IdentityStore:
         self._guard = db[f"guard{end}"]
         self._keyring = keyring
         self._compiled: dict[int, Rules] = {0: SHIPPED}
+        self._calm_until = 0
         self._has_split = True
         """Whether anything was ever split: mostly nothing was, and nothing has to be looked up."""
 
@@ -81,7 +85,17 @@ class IdentityStore:
         void."""
         found = self._guard.find_one({"_id": "graph"}) or {}
         self._has_split = bool(found.get("split"))
+        self._calm_until = int(found.get("calm", 0))
         return int(found.get("version", 0)), int(found.get("rules", 0))
+
+    def calm(self, seconds: float) -> None:
+        """Asks whoever decides about events to wait for so long, LONGEST_CALM at most; 0: no longer."""
+        until = _now_ms() + round(min(seconds, LONGEST_CALM) * 1000)
+        self._guard.update_one({"_id": "graph"}, {"$set": {"calm": Int64(until)}})
+
+    def calm_left(self) -> float:
+        """Seconds for which that is asked still, as of when the version was read."""
+        return min((self._calm_until - _now_ms()) / 1000, LONGEST_CALM)
 
     def rules(self, version: int) -> Rules:
         """Rules of a version; 0 are those that are shipped."""
@@ -347,6 +361,10 @@ class IdentityStore:
             theirs.rename(mine.name, dropTarget=True)
         self._guard.update_one({"_id": "graph"}, {"$set": {"version": version + 1, "rules": rules, "split": split}})
         other.drop()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _document(person: Person) -> dict[str, Any]:

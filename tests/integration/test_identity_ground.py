@@ -1,6 +1,7 @@
 """What regroupings stand on: who is near, who is being erased, and events that keep coming; on a real MongoDB."""
 
 import random
+import threading
 
 import pytest
 
@@ -134,3 +135,31 @@ def test_deciding_again_about_who_is_near_is_deciding_again_about_everybody(worl
         for subject in sorted(group) if len(group) > 1 else ():
             cut = cut_of_identifier(person, subject)
             assert outcome(world, person, cut, False) == outcome(world, person, cut, True)
+
+
+def test_a_person_is_split_though_others_are_decided_about_without_a_pause(world, mongodb_url, prefix):
+    """Each attempt finds that the graph has moved on; after some, events are held off until the split is done."""
+    merge = known_on_anothers(world)
+    other, steps = World(mongodb_url, prefix), []
+    happens = world.regrouping._happens
+
+    def busy(*arguments):
+        """Somebody new comes between the reading and the writing."""
+        other.time += 1_000_000
+        other.sent(("anonymous", f"visitor-{len(steps)}"))
+        steps.append(threading.Thread(target=other.settle))
+        steps[-1].start()
+        steps[-1].join(1.0)
+        happens(*arguments)
+
+    world.regrouping._happens = busy
+    try:
+        world.regrouping.split_merge(merge)
+    finally:
+        for step in steps:
+            step.join(60)
+        other.client.close()
+    assert len(steps) < 10 and not world.together(ANN, NEW)
+    world.settle()
+    assert all(world.profile(("anonymous", f"visitor-{number}")) for number in range(len(steps)))
+    world.verify()
