@@ -30,7 +30,7 @@ MOST_PEOPLE: Final = 200
 """Who is near somebody is decided again with them, up to so many; beyond that those alone who are asked about."""
 MOST_EVENTS: Final = 100_000
 TOO_MANY_EVENTS: Final = f"more than {MOST_EVENTS} events would be decided again: that is too many at once"
-MOST_FACTS: Final = 20_000
+MOST_FACTS: Final = 15_000
 PAGE: Final = 500
 ATTEMPTS: Final = 20
 PATIENCE: Final = 4

@@ -146,11 +146,13 @@ class ProfileStore:
         `defined`: up to which version of the set of computed traits they hold these; of each slot, or of all."""
         slots = [(subject, cls) for subject, each in states.items() for cls in each]
         texts = [orjson.dumps(states[subject][cls]) for subject, cls in slots]
-        sizes: dict[str, int] = {}
+        if any(len(text) > BIGGEST_STATE for text in texts):
+            raise Poison(f"a subject's state would be larger than {BIGGEST_STATE} bytes")
+        sizes = dict.fromkeys(states, 0)
         for (at, _), text in zip(slots, texts, strict=True):
-            sizes[at] = sizes.get(at, 0) + len(text)
+            sizes[at] += len(text)
         if any(size > BIGGEST_STATE for size in self._with_the_rest(sizes, {} if whole else states, within).values()):
-            raise Poison(f"a subject's states would be larger than {BIGGEST_STATE} bytes")
+            raise Poison(f"a subject's states together would be larger than {BIGGEST_STATE} bytes")
         sealed = self._keyring.seal(
             [Sealing(subject_of(at), cls, _place(at), text) for (at, cls), text in zip(slots, texts, strict=True)]
         )
@@ -173,7 +175,7 @@ class ProfileStore:
         """Slot -> bytes, together with what its document holds of other classes than these states'; that is looked up
         for those that are not small."""
         whole = dict(sizes)
-        large = [at for at in states if sizes.get(at, 0) > SMALL_STATE]
+        large = [at for at in states if sizes[at] > SMALL_STATE]
         session = within.session if within else None
         for doc in self.states.find({"_id": {"$in": large}}, {"s": 1}, session=session) if large else ():
             rest = doc.get("s", {}).keys() - states[doc["_id"]].keys()
