@@ -148,9 +148,7 @@ class Trial:
             for graph, each in zip(graphs, rules, strict=True):
                 for heard in self._heard(chosen, each):
                     heard.decided(graph)
-                given = dict(graph.given)
-                graph.settle()
-                graph.given.update(given)
+                graph.settle(given=False)
             self._count += sum(isinstance(each, Event) for each in page)
             if time.monotonic() - said > SAY_SECONDS:
                 said = time.monotonic()
