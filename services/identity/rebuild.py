@@ -12,6 +12,7 @@ from services.identity.store import Change, IdentityStore
 from shared.errors import SamlaError
 from shared.eventlog import Event
 from shared.eventlog.sealed import open_events
+from shared.keyring import ORDINARY
 from shared.rebuild import Rows, Tools, Upto, run
 
 
@@ -24,11 +25,11 @@ class IdentityProjection:
 
     def live(self, tools: Tools, session: Any) -> Rows:
         """People and links."""
-        return IdentityStore(tools.db).rows(session)
+        return IdentityStore(tools.db, tools.keyring).rows(session)
 
     def fold(self, tools: Tools, upto: Upto) -> int:
         """Page by page, each on the part of the graph that it is about."""
-        store = IdentityStore(tools.db, beside=True)
+        store = _beside(tools)
         store.setup()
         count = 0
         for page in tools.events(IDENTITY, upto):
@@ -38,15 +39,19 @@ class IdentityProjection:
 
     def beside(self, tools: Tools) -> Rows:
         """What was folded."""
-        return IdentityStore(tools.db, beside=True).rows()
+        return _beside(tools).rows()
 
     def swap(self, tools: Tools) -> None:
         """The rebuilt graph becomes the live one."""
-        IdentityStore(tools.db).replace_with(IdentityStore(tools.db, beside=True))
+        IdentityStore(tools.db, tools.keyring).replace_with(_beside(tools))
 
     def clear(self, tools: Tools) -> None:
         """Drops what was made beside."""
-        IdentityStore(tools.db, beside=True).drop()
+        _beside(tools).drop()
+
+
+def _beside(tools: Tools) -> IdentityStore:
+    return IdentityStore(tools.db, tools.keyring, beside=True)
 
 
 def _fold(store: IdentityStore, page: list[Event], tools: Tools) -> None:
@@ -69,7 +74,8 @@ def _put_rules(store: IdentityStore, event: Event, tools: Tools) -> None:
     rules = rules_of(int(str(event.data["version"])), document)
     version, _ = store.version()
     change = Change(event.id, event.time, event.data.get("past") is True)
-    tools.transactor.run(lambda within: store.put_rules(rules, document, change, version, within))
+    sealed = event.sealed[ORDINARY]
+    tools.transactor.run(lambda within: store.put_rules(rules.version, sealed, change, version, within))
 
 
 if __name__ == "__main__":

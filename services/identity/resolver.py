@@ -1,5 +1,6 @@
 """From tracking events to decisions, and from erasures to a graph without those who are erased."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,19 +12,29 @@ from contracts.streams import IDENTITY
 from services.identity.domain.decide import FIRST, Claim, Found, decide
 from services.identity.domain.graph import Fact, Graph
 from services.identity.domain.rules import WRITTEN, Rules, rules_of
-from services.identity.store import Change, IdentityStore
+from services.identity.store import LONGEST_CALM, Change, IdentityStore
+from shared.checkpoints import Checkpoints, MongoCheckpoints, Place
 from shared.consumer import Finish, Output
+from shared.errors import CheckpointMoved, Conflict
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
 from shared.eventlog.sealed import Body, open_events
 from shared.keyring import ORDINARY, Keyring, Sealing
 from shared.transaction import Transaction, Transactor
 
 SERVICE: Final = "identity"
+RESOLVE: Final = "identity.resolve"
+"""The subscription that decides."""
+ATTEMPTS: Final = 20
 MOST_SETTLED: Final = 200_000
 
 
 Identified = list[tuple[Event, Claim]]
 """Events with what they say of who is who."""
+
+
+def decided_upto(checkpoints: Checkpoints, session: Any = None) -> dict[Place, int]:
+    """How far events have been decided about; as of a session, if one is given."""
+    return {place: at for place, at in checkpoints.all(session).items() if place.subscription == RESOLVE}
 
 
 class Settled:
@@ -78,7 +89,7 @@ class Resolver:
 
     def resolve(self, events: Sequence[Event]) -> Finish | None:
         """Decides about the identifiers of tracking events."""
-        version, number = self._store.version()
+        version, number = self._calmly()
         rules = self._store.rules(number)
         found = self.claims(events, rules)
         self._settled.at(version)
@@ -95,6 +106,15 @@ class Resolver:
             return [(IDENTITY, made)]
 
         return finish if made else None
+
+    def _calmly(self) -> tuple[int, int]:
+        """The store's version, once nobody asks to wait any more, which may not be for ever."""
+        deadline = time.monotonic() + LONGEST_CALM
+        version = self._store.version()
+        while (left := self._store.calm_left()) > 0 and time.monotonic() < deadline:
+            time.sleep(min(left, 0.05))
+            version = self._store.version()
+        return version
 
     def _living(self, found: Identified, graph: Graph) -> Identified:
         """Without who is being erased, though the erasure may not have come to us yet."""
@@ -134,6 +154,25 @@ class Resolver:
                 found.append((event, _claim(event, body, mine)))
         return found
 
+    def claims_anew(
+        self, events: Sequence[Event], rules: Rules, before: Callable[[Event], Sequence[Rules]]
+    ) -> Identified:
+        """As `claims`, by other rules than an event was decided by `before`. What these compare in a form that is new
+        gets a subject; what was compared so before and has none any more was forgotten, and gets none, nor does what
+        is suppressed."""
+        bodies = open_events(self._keyring, events)
+        forms: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        for event, body in zip(events, bodies, strict=True):
+            had = {(each.kind, each.value) for others in before(event) for each in _named(body or {}, others)}
+            for kind, written in _identifiers(body or {}):
+                value = rules.of(kind).value(written)
+                if value is not None and (kind, value) not in had:
+                    forms.setdefault((kind, value), set()).add((kind, written))
+        suppressed = self._keyring.suppressed([*forms, *(each for written in forms.values() for each in written)])
+        fresh = [pair for pair, written in forms.items() if suppressed.isdisjoint({pair, *written})]
+        self._keyring.subjects_of(fresh, create=True)
+        return self.claims(events, rules, nobody)
+
     def named(self, events: Sequence[Event], bodies: Sequence[Body | None], rules: Rules) -> dict[str, tuple[str, str]]:
         """Subject -> (kind, value) of the identifiers that these events name; of erased events, none."""
         pairs = [
@@ -144,14 +183,39 @@ class Resolver:
         found = {subject: pair for pair, subject in known.items() if subject}
         return found | {event.subject: (each.kind, each.value) for event, each in pairs if each.own}
 
-    def change_rules(self, document: Mapping[str, Any], change: Change, transactor: Transactor, log: EventLog) -> Rules:
-        """Puts rules in force for what is decided from now on, a fact like any other. Raises SamlaError."""
+    def change_rules(
+        self,
+        document: Mapping[str, Any],
+        change: Change,
+        transactor: Transactor,
+        log: EventLog,
+        checkpoints: MongoCheckpoints,
+    ) -> Rules:
+        """Puts rules in force for what is decided from now on, a fact like any other. Batches that are under way are
+        decided by them. Raises SamlaError; Unavailable during a rebuild."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._change_rules(document, change, transactor, log, checkpoints)
+            except CheckpointMoved:
+                continue
+        raise Conflict("events are decided about without a pause; the rules are as they were, try again")
+
+    def _change_rules(
+        self,
+        document: Mapping[str, Any],
+        change: Change,
+        transactor: Transactor,
+        log: EventLog,
+        checkpoints: MongoCheckpoints,
+    ) -> Rules:
         version, number = self._store.version()
         rules = rules_of(number + 1, dict(document))
         [sealed] = self._keyring.seal([Sealing(change.decision, ORDINARY, change.decision, orjson.dumps(document))])
 
         def work(within: Transaction) -> None:
-            self._store.put_rules(rules, document, change, version, within)
+            checkpoints.guard(within)
+            self._store.put_rules(rules.version, sealed, change, version, within)
+            checkpoints.turn(within, decided_upto(checkpoints, within.session))
             event = NewEvent(
                 id=change.decision,
                 type=RULES_CHANGED,
@@ -214,14 +278,23 @@ def _named(body: Mapping[str, Any], rules: Rules) -> list[Named]:
     """Those that are somebody's. Where the event's own is compared in another form, the event lies under the form in
     which it was written, which is one more of the person's."""
     found: list[Named] = []
-    for number, (kind, written) in enumerate(body.get("identifiers") or ()):
-        value = rules.of(str(kind)).value(str(written))
+    for number, (kind, written) in enumerate(_identifiers(body)):
+        value = rules.of(kind).value(written)
         if value is None:
             continue
-        found.append(Named(str(kind), value, not number and value == written))
+        found.append(Named(kind, value, not number and value == written))
         if not number and value != written:
-            found.append(Named(WRITTEN, str(written), own=True))
+            found.append(Named(WRITTEN, written, own=True))
     return found
+
+
+def _identifiers(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind, value as it was written), in order."""
+    return [(str(kind), str(written)) for kind, written in body.get("identifiers") or ()]
+
+
+def nobody(kind: str, value: str) -> None:
+    """Nothing stands for it."""
 
 
 def _claim(event: Event, body: Body, found: list[Found]) -> Claim:

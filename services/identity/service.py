@@ -27,7 +27,7 @@ class Parts:
     """What the service is made of."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.graph = IdentityStore(runtime.db)
+        self.graph = IdentityStore(runtime.db, runtime.keyring)
         self.graph.setup()
         self.resolver = Resolver(self.graph, runtime.keyring)
         self.explaining = Explaining(self.graph, self.resolver, runtime.log, runtime.keyring)
@@ -42,7 +42,15 @@ class Parts:
         )
         candidates = CandidateStore(runtime.db)
         candidates.setup()
-        self.desk = Desk(self.graph, candidates, runtime.log, runtime.keyring, runtime.transactor, runtime.clock.now_ms)
+        self.desk = Desk(
+            self.graph,
+            candidates,
+            runtime.log,
+            runtime.keyring,
+            runtime.transactor,
+            runtime.clock.now_ms,
+            runtime.checkpoints,
+        )
 
 
 class IdentityService(Service):
@@ -174,7 +182,7 @@ class IdentityService(Service):
         """Puts rules in force for what is decided from now on."""
         runtime = self.runtime
         change = Change(new_id(), runtime.clock.now_ms(), past=False)
-        made = self.store.resolver.change_rules(rules, change, runtime.transactor, runtime.log)
+        made = self.store.resolver.change_rules(rules, change, runtime.transactor, runtime.log, runtime.checkpoints)
         return made.row()
 
     @rpc

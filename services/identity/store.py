@@ -1,10 +1,12 @@
 """Identity's collections: people, and whose each subject is. Both follow from the stream `identity`."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
+from bson.binary import Binary
 from bson.int64 import Int64
 from pymongo import ASCENDING, DESCENDING, DeleteOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
@@ -12,10 +14,13 @@ from pymongo.database import Database
 from services.identity.domain.graph import Graph, Member, Person, Shared, Verdict
 from services.identity.domain.rules import SHIPPED, Rules, rules_of
 from shared.errors import CheckpointMoved, SamlaError
+from shared.keyring import ORDINARY, Keyring, Sealed
 from shared.mongo import make_collection
 from shared.transaction import Transaction
 
 PAGE: Final = 2_000
+LONGEST_CALM: Final = 30.0
+"""Seconds."""
 
 
 class GivenEvent(NamedTuple):
@@ -39,7 +44,7 @@ class Change(NamedTuple):
 class IdentityStore:
     """The graph. With `beside`, another one beside the live one: a rebuild's."""
 
-    def __init__(self, db: "Database[Any]", beside: bool = False) -> None:
+    def __init__(self, db: "Database[Any]", keyring: Keyring, beside: bool = False) -> None:
         end = "_rebuilt" if beside else ""
         self.people = db[f"people{end}"]
         self.links = db[f"links{end}"]
@@ -48,7 +53,9 @@ class IdentityStore:
         self._verdicts = db[f"verdicts{end}"]
         self._rules = db[f"rules{end}"]
         self._guard = db[f"guard{end}"]
+        self._keyring = keyring
         self._compiled: dict[int, Rules] = {0: SHIPPED}
+        self._calm_until = 0
         self._has_split = True
         """Whether anything was ever split: mostly nothing was, and nothing has to be looked up."""
 
@@ -78,7 +85,17 @@ class IdentityStore:
         void."""
         found = self._guard.find_one({"_id": "graph"}) or {}
         self._has_split = bool(found.get("split"))
+        self._calm_until = int(found.get("calm", 0))
         return int(found.get("version", 0)), int(found.get("rules", 0))
+
+    def calm(self, seconds: float) -> None:
+        """Asks whoever decides about events to wait for so long, LONGEST_CALM at most; 0: no longer."""
+        until = _now_ms() + round(min(seconds, LONGEST_CALM) * 1000)
+        self._guard.update_one({"_id": "graph"}, {"$set": {"calm": Int64(until)}})
+
+    def calm_left(self) -> float:
+        """Seconds for which that is asked still, as of when the version was read."""
+        return min((self._calm_until - _now_ms()) / 1000, LONGEST_CALM)
 
     def rules(self, version: int) -> Rules:
         """Rules of a version; 0 are those that are shipped."""
@@ -86,8 +103,19 @@ class IdentityStore:
             found = self._rules.find_one({"_id": version})
             if found is None:
                 raise SamlaError(f"identity has no rules of version {version}")
-            self._compiled[version] = rules_of(version, orjson.loads(found["rules"]))
+            self._compiled[version] = rules_of(version, orjson.loads(self._text(found)))
         return self._compiled[version]
+
+    def _text(self, doc: Mapping[str, Any]) -> bytes:
+        """A document of rules as JSON. Raises SamlaError where its key is gone."""
+        if isinstance(doc["rules"], str):
+            # As they were kept before they were sealed.
+            return str(doc["rules"]).encode()
+        decision = str(doc["decision"])
+        [text] = self._keyring.open([Sealed(decision, ORDINARY, decision, bytes(doc["rules"]))])
+        if text is None:
+            raise SamlaError(f"the rules of version {doc['_id']} cannot be opened: their key is gone")
+        return text
 
     def rules_by_time(self) -> Callable[[int], Rules]:
         """Gives the rules by which what was received at an instant (ms) is decided."""
@@ -101,6 +129,20 @@ class IdentityStore:
         past = [int(doc["_id"]) for doc in self._rules.find({"past": True}, {"_id": 1})]
         return lambda version: self.rules(max([version, *past]))
 
+    def rules_before(self, newest: int) -> Callable[[int, int | None], list[Rules]]:
+        """Gives the rules by which an event, received at an instant (ms) and first decided by those of a version (None
+        where nothing followed), was ever decided before those of version `newest` were in force."""
+        found = self._rules.find({"_id": {"$lt": newest}}, {"time": 1, "past": 1}).sort("_id", ASCENDING)
+        changes = [(int(doc["_id"]), int(doc["time"]), bool(doc["past"])) for doc in found]
+
+        def before(time: int, version: int | None) -> list[Rules]:
+            if version is None:
+                version = max((number for number, since, _ in changes if since <= time), default=0)
+            later = [number for number, _, past in changes if past and number > version]
+            return [self.rules(each) for each in (version, *later)]
+
+        return before
+
     def documents(self) -> list[dict[str, Any]]:
         """{version, decision, time, past, rules} of all that were ever in force, oldest first."""
         found = self._rules.find().sort("_id", ASCENDING)
@@ -110,20 +152,17 @@ class IdentityStore:
                 "decision": doc["decision"],
                 "time": int(doc["time"]),
                 "past": doc["past"],
-                "rules": orjson.loads(doc["rules"]),
+                "rules": orjson.loads(self._text(doc)),
             }
             for doc in found
         ]
 
-    def put_rules(
-        self, rules: Rules, document: Mapping[str, Any], change: Change, version: int, within: Transaction
-    ) -> None:
-        """These are in force. Raises CheckpointMoved where the graph is no longer of that version."""
-        self._moved(version, {"$inc": {"version": 1}, "$set": {"rules": rules.version}}, within)
-        # As text: names of kinds may hold dots, which MongoDB would read as its own.
-        text = orjson.dumps(dict(document)).decode()
-        kept = {**change._asdict(), "rules": text, "time": Int64(change.time)}
-        self._rules.replace_one({"_id": rules.version}, kept, upsert=True, session=within.session)
+    def put_rules(self, number: int, sealed: bytes, change: Change, version: int, within: Transaction) -> None:
+        """Those of this number are in force; their document sealed as the change's event holds it. Raises
+        CheckpointMoved where the graph is no longer of that version."""
+        self._moved(version, {"$inc": {"version": 1}, "$set": {"rules": number}}, within)
+        kept = {**change._asdict(), "rules": Binary(sealed), "time": Int64(change.time)}
+        self._rules.replace_one({"_id": number}, kept, upsert=True, session=within.session)
 
     def _moved(self, version: int, step: Mapping[str, Any], within: Transaction) -> None:
         moved = self._guard.update_one({"_id": "graph", "version": version}, step, session=within.session)
@@ -153,11 +192,18 @@ class IdentityStore:
         found = self.people.find({"into": None}, {"members": 1}, batch_size=PAGE)
         return {doc["_id"]: frozenset(each[0] for each in doc["members"]) for doc in found}
 
-    def given(self, subjects: Collection[str]) -> list[GivenEvent]:
+    def given(self, subjects: Collection[str]) -> Iterator[GivenEvent]:
         """Events that are somebody's although their own identifier is not: those of these subjects, and those that
-        were given to them."""
+        were given to them. A device that many share has very many."""
         either = {"$in": list(subjects)}
-        return list(self.all_given({"$or": [{"subject": either}, {"to": either}]})) if subjects else []
+        return self.all_given({"$or": [{"subject": either}, {"to": either}]}) if subjects else iter(())
+
+    def given_around(self, subjects: Collection[str]) -> set[str]:
+        """The subjects to whom events of these were given, and those whose events were given to these."""
+        these = {"$in": list(subjects)}
+        if not subjects:
+            return set()
+        return {*self._given.distinct("to", {"subject": these}), *self._given.distinct("subject", {"to": these})}
 
     def all_given(self, where: Mapping[str, Any] | None = None) -> Iterator[GivenEvent]:
         """Every event that is somebody's although its own identifier is not; of those that a query chooses."""
@@ -303,7 +349,8 @@ class IdentityStore:
         for doc in self._verdicts.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"verdict {doc['_id']}", msgspec.json.encode(_verdict(doc))
         for doc in self._rules.find({}, session=session).sort("_id", ASCENDING):
-            yield f"rules {doc['_id']}", f"{doc['decision']} {doc['time']} {doc['past']} {doc['rules']}".encode()
+            kept = f"{doc['decision']} {doc['time']} {doc['past']} ".encode()
+            yield f"rules {doc['_id']}", kept + self._text(doc)
 
     def replace_with(self, other: "IdentityStore") -> None:
         """Puts another graph in this one's place."""
@@ -314,6 +361,10 @@ class IdentityStore:
             theirs.rename(mine.name, dropTarget=True)
         self._guard.update_one({"_id": "graph"}, {"$set": {"version": version + 1, "rules": rules, "split": split}})
         other.drop()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _document(person: Person) -> dict[str, Any]:

@@ -47,13 +47,14 @@ class Trial:
     def __init__(self, tools: Tools, say: Say) -> None:
         self._tools = tools
         self._say = say
-        self._store = IdentityStore(tools.db)
+        self._store = IdentityStore(tools.db, tools.keyring)
         self._store.setup()
         self._resolver = Resolver(self._store, tools.keyring)
         _, number = self._store.version()
         self._now = self._store.rules(number)
         self._named: dict[str, str] = {}
         """Subject -> an event that names it."""
+        self._made_up: dict[tuple[str, str], str] = {}
         self._count = 0
 
     def run(self, document: Mapping[str, Any], since: int = 0, until: int | None = None) -> dict[str, Any]:
@@ -90,6 +91,8 @@ class Trial:
             try:
                 done += regrouping.regroup(each, decision, rules) is not None
             except SamlaError as error:
+                if self._store.version()[1] != rules.version:
+                    raise
                 # The others need not wait for these; the same command tries them again.
                 skipped.append({"identifiers": len(each), "why": str(error)})
         told = {"decision": decision, "version": rules.version, "events": self._count}
@@ -114,7 +117,8 @@ class Trial:
             if last["past"] and last["rules"] == document:
                 return self._now, str(last["decision"])
         change = Change(new_id(), now_ms(), past=True)
-        made = self._resolver.change_rules(document, change, self._tools.transactor, self._tools.log)
+        tools = self._tools
+        made = self._resolver.change_rules(document, change, tools.transactor, tools.log, tools.checkpoints)
         return made, change.decision
 
     def _regrouping(self) -> Regrouping:
@@ -144,9 +148,7 @@ class Trial:
             for graph, each in zip(graphs, rules, strict=True):
                 for heard in self._heard(chosen, each):
                     heard.decided(graph)
-                given = dict(graph.given)
-                graph.settle()
-                graph.given.update(given)
+                graph.settle(given=False)
             self._count += sum(isinstance(each, Event) for each in page)
             if time.monotonic() - said > SAY_SECONDS:
                 said = time.monotonic()
@@ -156,7 +158,7 @@ class Trial:
     def _heard(self, page: Sequence[Event | Alike], rules: Rules) -> Iterator[Heard]:
         """What each says, in their order."""
         events = [each for each in page if isinstance(each, Event)]
-        claims = {event.id: claim for event, claim in self._resolver.claims(events, rules, _made_up)}
+        claims = {event.id: claim for event, claim in self._resolver.claims(events, rules, self._stands_for)}
         for claim in claims.values():
             for found in claim.found:
                 self._named.setdefault(found.subject, claim.event)
@@ -165,6 +167,10 @@ class Trial:
                 yield Heard(each, rules)
             elif each.id in claims:
                 yield Heard(claims[each.id], rules)
+
+    def _stands_for(self, kind: str, value: str) -> str:
+        """What stands for an identifier that nothing stands for, in memory: a trial touches nothing."""
+        return self._made_up.setdefault((kind, value), new_id())
 
     def _said(self) -> Iterator[Alike]:
         """That two who look alike are one person: other rules decide about that, too."""
@@ -186,11 +192,6 @@ class Trial:
         events = list(self._tools.log.find(TRACKING, ids).values())
         named = self._resolver.named(events, open_events(self._tools.keyring, events), self._now)
         return {subject: f"{kind}:{value}" for subject, (kind, value) in named.items() if subject in subjects}
-
-
-def _made_up(kind: str, value: str) -> str:
-    """Stands for an identifier that nothing stands for, in memory: a trial touches nothing."""
-    return f"{kind}:{value}"
 
 
 def now_ms() -> int:

@@ -8,7 +8,7 @@ import orjson
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
 from services.privacy.domain.belonging import belonging_of
-from services.privacy.domain.consents import empty, merge, of, state_of
+from services.privacy.domain.consents import empty, merge, merged, of, state_of
 from services.privacy.domain.gate import decide
 from services.privacy.store import ConsentStore
 from shared.checkpoints import Checkpoints, handled_by, is_behind
@@ -85,14 +85,14 @@ def add(store: ConsentStore, keyring: Keyring, deltas: Mapping[str, Any], within
 
 def deltas_of(keyring: Keyring, events: Sequence[Event]) -> dict[str, Any]:
     """Subject -> what these events say about consent. Most say nothing, and are not even parsed."""
-    deltas: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {}
     for event, raw in zip(events, open_raw(keyring, events), strict=True):
         # A correction says nothing new of consent: cleaning rules may not touch it.
         if raw is None or event.type == CORRECTED or not (b'"consent"' in raw or b'"gpc"' in raw):
             continue
         if said := _said(raw, event):
-            deltas[event.subject] = merge(deltas.get(event.subject) or empty(), said)
-    return deltas
+            found.setdefault(event.subject, []).append(said)
+    return {subject: merged(said) for subject, said in found.items()}
 
 
 def _said(raw: bytes, event: Event) -> Any:

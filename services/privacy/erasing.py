@@ -8,8 +8,9 @@ import orjson
 import structlog
 from prometheus_client import Counter
 
+from contracts.identity import ERASED
 from contracts.privacy import ERASURE_COMPLETED, ERASURE_REQUESTED, MODES, SUBJECTS_ERASED, SUPPRESS
-from contracts.streams import PRIVACY
+from contracts.streams import IDENTITY, PRIVACY
 from services.privacy.consenting import Consenting
 from services.privacy.domain.belonging import belonging_of
 from services.privacy.domain.erasure import TRANSACTION_SECONDS, Request, Step, next_step, wait_after
@@ -22,6 +23,8 @@ from shared.transaction import Transaction, Transactor
 
 PLACE: Final = "identifiers"
 SERVICE: Final = "privacy"
+MOST_TOLD: Final = 100
+"""Identity tells once of an erasure."""
 ERRORS: Final = Counter("samla_erasure_errors_total", "Attempts at a step of an erasure that failed", ["step"])
 
 logger = structlog.get_logger(__name__)
@@ -169,8 +172,19 @@ class Erasing:
     def _wait(self, others: Others, request: Request) -> None:
         self._moved(request)
 
-    def _again(self, others: Others, request: Request) -> None:
+    def _known_in_the_end(self, others: Others, request: Request) -> Request:
+        """With those that became the person's by what was under way when the fence went up: identity has told, if it
+        does not know the person any more."""
         request = self._known_now(others, request)
+        told = [each for each in self._log.read_subject(IDENTITY, request.id, 0, MOST_TOLD) if each.type == ERASED]
+        return msgspec.structs.replace(
+            request,
+            profiles=sorted({*request.profiles, *(each for event in told for each in event.texts("profiles"))}),
+            subjects=sorted({*request.subjects, *(each for event in told for each in event.texts("subjects"))}),
+        )
+
+    def _again(self, others: Others, request: Request) -> None:
+        request = self._known_in_the_end(others, request)
         self._keyring.fence([*request.profiles, *request.subjects])
         if not self._forget_messages(others, request):
             return

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from contracts.streams import TRACKING
 from contracts.tracking import CORRECTED
 from shared.eventlog import Event, EventLog
+from shared.keyring import Keyring
 
 PAGE: Final = 500
 
@@ -26,6 +27,11 @@ class Backwards(NamedTuple):
 def said_by(event: Event) -> Said:
     """What one event says: a correction, that of the event that it corrects. Raises Poison where it names none."""
     return event, event.text("corrects") if event.type == CORRECTED else event.id
+
+
+def correction_id(keyring: Keyring, event: str, number: int) -> str:
+    """The id of an event's nth correction, as the collector makes it."""
+    return keyring.event_id("correction", str(number), event)
 
 
 def as_they_stand(

@@ -12,7 +12,7 @@ from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
 from contracts.profile import CHANGED, EVERYTHING, MERGED, SPLIT
 from contracts.streams import PROFILE, TRACKING
 from contracts.tracking import CORRECTED
-from services.profile.correcting import Said, as_they_stand, said_by
+from services.profile.correcting import Said, as_they_stand, correction_id, said_by
 from services.profile.domain.computed import Trait
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, slot, subject_of
 from services.profile.domain.state import FOLD_VERSION, add, copied, names_of, state_of
@@ -296,7 +296,9 @@ class Folding:
             for event, (time, delta) in one_by_one(self._keyring, list(found.values()), defined.traits).items()
             if said.is_addition(event, found[event].subject, time)
         }
-        moved = said.moved | {found[event].subject for event in said.fresh & found.keys() if event not in additions}
+        plain = set(additions) - self._corrected(additions)
+        _, older = self._store.look({found[event].subject for event in plain}, ())
+        moved = said.moved | older | {each.subject for event, each in found.items() if event not in plain}
         added = [
             Given(found[event], slot(found[event].subject, said.receivers[event]), delta)
             for event, delta in additions.items()
@@ -307,6 +309,11 @@ class Folding:
         # In this order: what is written after the states were looked at is seen at the end.
         over = self._store.prints(moved)
         return self._folded(self._handled(moved), said.placing(moved), self._parked(), over), added
+
+    def _corrected(self, events: Collection[str]) -> set[str]:
+        """Those of the events that were corrected: what they add is not what they said."""
+        first = {correction_id(self._keyring, event, 1): event for event in events}
+        return {first[each] for each in self._log.find(TRACKING, first)}
 
     def _add_given(
         self, added: Sequence["Given"], defined: Defined, gone: Collection[str], within: Transaction
@@ -479,12 +486,13 @@ class Whose:
             for fact in facts[event.id]:
                 self._say(fact)
         self.receivers = {event: to for event, (_, to) in self._given.items()}
+        self._held = {event: to for event, to in store.receivers(self._given).items() if event not in self._lost}
         self.moved |= {each for each in self.subjects if self._since.get(each) != self._before.get(each)}
 
     @property
     def fresh(self) -> set[str]:
-        """Events that are given to somebody."""
-        return set(self._given)
+        """Events that are given to somebody who did not have them already."""
+        return {event for event, to in self.receivers.items() if self._held.get(event) != to}
 
     def _look(self, subjects: set[str]) -> None:
         """Reads what was said of subjects before, of those that nothing is known of yet."""
@@ -548,7 +556,8 @@ class Whose:
     def is_addition(self, event: str, subject: str, time: int) -> bool:
         """Whether an event was nobody's and is given to somebody."""
         since = self._before.get(subject)
-        return event in self._given and since is not None and time >= since and self._since.get(subject) == since
+        nobodys = since is not None and time >= since and self._since.get(subject) == since
+        return nobodys and event in self._given and event not in self._held
 
 
 _MARKING: Final = (identity.SHARED, identity.UNSHARED, identity.GIVEN)
@@ -590,10 +599,12 @@ def _dissolved(store: ProfileStore, event: Event, within: Transaction | None) ->
     """The subjects of people who are taken apart: nothing is shared any more, given or merged."""
     profiles = event.texts("dissolved")
     members = set(store.owned_by(profiles, within))
+    # Others' subjects, too, whose events were given to these: what is under way of them is void.
+    around = {subject for subject, _ in store.given_around(members, within).values()}
     store.unmerge(profiles, within)
     store.unassign(members, within)
     marked = store.since(members, within).keys()
-    store.mark(dict.fromkeys(marked), marked, within)
+    store.mark(dict.fromkeys(marked), {*marked, *around}, within)
     return members
 
 

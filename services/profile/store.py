@@ -25,7 +25,9 @@ PLACE: Final = "state"
 """What a state is bound to besides its subject, where an event has its id."""
 CLASSES: Final = (ORDINARY, SENSITIVE)
 BIGGEST_STATE: Final = 8_000_000
-"""Bytes; MongoDB takes 16 MB."""
+"""Bytes, of all classes of data together; MongoDB takes 16 MB."""
+SMALL_STATE: Final = 100_000
+"""Bytes; classes up to here need not be added to the others."""
 PAGE: Final = 2_000
 OLDER: Final = -1
 FIRST_WITH_ORIGINS: Final = 3
@@ -148,6 +150,11 @@ class ProfileStore:
         texts = [orjson.dumps(as_kept(states[subject][cls])) for subject, cls in slots]
         if any(len(text) > BIGGEST_STATE for text in texts):
             raise Poison(f"a subject's state would be larger than {BIGGEST_STATE} bytes")
+        sizes = dict.fromkeys(states, 0)
+        for (at, _), text in zip(slots, texts, strict=True):
+            sizes[at] += len(text)
+        if any(size > BIGGEST_STATE for size in self._with_the_rest(sizes, {} if whole else states, within).values()):
+            raise Poison(f"a subject's states together would be larger than {BIGGEST_STATE} bytes")
         sealed = self._keyring.seal(
             [Sealing(subject_of(at), cls, _place(at), text) for (at, cls), text in zip(slots, texts, strict=True)]
         )
@@ -166,6 +173,19 @@ class ProfileStore:
         self._write(
             [UpdateOne({"_id": at}, {"$set": each, **anew}, upsert=True) for at, each in fields.items()], within
         )
+
+    def _with_the_rest(
+        self, sizes: Mapping[str, int], states: Mapping[str, States], within: Transaction | None
+    ) -> dict[str, int]:
+        """Slot -> bytes, together with what its document holds of other classes than these states'; that is looked up
+        for those that are not small."""
+        whole = dict(sizes)
+        large = [at for at in states if sizes[at] > SMALL_STATE]
+        session = within.session if within else None
+        for doc in self.states.find({"_id": {"$in": large}}, {"s": 1}, session=session) if large else ():
+            rest = doc.get("s", {}).keys() - states[doc["_id"]].keys()
+            whole[doc["_id"]] += sum(len(doc["s"][cls]) for cls in rest)
+        return whole
 
     def _write(self, steps: list[Any], within: Transaction | None) -> None:
         if steps:
@@ -242,6 +262,11 @@ class ProfileStore:
         found: Any = self.given.find({"subject": {"$in": list(subjects)}}) if subjects else []
         return {doc["_id"]: (doc["subject"], doc["to"]) for doc in found}
 
+    def receivers(self, events: Collection[str]) -> dict[str, str]:
+        """Event -> to whom it is given, of these events."""
+        found: Any = self.given.find({"_id": {"$in": list(events)}}, {"to": 1}) if events else []
+        return {doc["_id"]: doc["to"] for doc in found}
+
     def owned_by(self, profiles: Collection[str], within: Transaction | None = None) -> dict[str, str]:
         """Subject -> profile, of those that are one of these profiles'; without what was only given to them."""
         chosen = {"profile": {"$in": list(profiles)}, "of": {"$exists": False}}
@@ -249,10 +274,12 @@ class ProfileStore:
         found: Any = self.states.find(chosen, {"profile": 1}, session=session) if profiles else []
         return {doc["_id"]: doc["profile"] for doc in found}
 
-    def given_around(self, subjects: Collection[str]) -> dict[str, tuple[str, str]]:
+    def given_around(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, tuple[str, str]]:
         """Event -> (its subject, to whom), of these subjects' events and of those given to them."""
         either = {"$or": [{"subject": {"$in": list(subjects)}}, {"to": {"$in": list(subjects)}}]}
-        return {doc["_id"]: (doc["subject"], doc["to"]) for doc in self.given.find(either)} if subjects else {}
+        session = within.session if within else None
+        found: Any = self.given.find(either, session=session) if subjects else []
+        return {doc["_id"]: (doc["subject"], doc["to"]) for doc in found}
 
     def mark(self, since: Mapping[str, int | None], subjects: Collection[str], within: Transaction | None) -> None:
         """These subjects' events are not all one person's. `since`: from when on (ms) a subject's are nobody's, the

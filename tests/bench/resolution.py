@@ -50,7 +50,7 @@ def measure(note: Note, settings: Settings) -> None:
         log.setup()
         checkpoints = MongoCheckpoints(client[names[2]])
         checkpoints.setup()
-        store = IdentityStore(client[names[2]])
+        store = IdentityStore(client[names[2]], keyring)
         store.setup()
         resolve = Resolver(store, keyring).resolve
         consumer = Consumer(RESOLVE, TRACKING, log, transactor, checkpoints, resolve, lambda: 0)

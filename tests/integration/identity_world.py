@@ -39,7 +39,7 @@ class World:
         self.db = self.client[f"{prefix}_identity"]
         self.checkpoints = MongoCheckpoints(self.db)
         self.checkpoints.setup()
-        self.store = IdentityStore(self.db)
+        self.store = IdentityStore(self.db, self.keyring)
         self.store.setup()
         self.resolver = Resolver(self.store, self.keyring)
         self.consumer = self.consumes()
@@ -109,7 +109,7 @@ class World:
 
     def rules(self, document):
         change = Change(new_id(), self.now(), past=False)
-        return self.resolver.change_rules(document, change, self.transactor, self.log)
+        return self.resolver.change_rules(document, change, self.transactor, self.log, self.checkpoints)
 
     def tools(self):
         return Tools("identity", self.client, self.db, self.log, self.keyring, self.transactor, self.checkpoints)

@@ -11,7 +11,7 @@ from services.identity.likeness.desk import Desk
 from services.identity.likeness.store import CandidateStore
 from services.identity.rebuild import IdentityProjection
 from services.identity.trial import Trial
-from shared.errors import Conflict, NotFound, SamlaError
+from shared.errors import Conflict, NotFound, SamlaError, Unavailable
 from shared.eventlog import NewEvent
 from shared.rebuild import rebuild
 from tests.integration.identity_world import World
@@ -30,7 +30,9 @@ class Office(World):
         super().__init__(mongodb_url, prefix)
         self.candidates = CandidateStore(self.db)
         self.candidates.setup()
-        self.desk = Desk(self.store, self.candidates, self.log, self.keyring, self.transactor, self.now)
+        self.desk = Desk(
+            self.store, self.candidates, self.log, self.keyring, self.transactor, self.now, self.checkpoints
+        )
 
     def proposes(self, one, other, probability=0.97, sources=("north", "south")):
         """What a run of the job found: one pair; what came of it."""
@@ -286,10 +288,28 @@ def test_an_acceptance_on_old_ground_is_looked_at_again(world):
             next(between, lambda: None)()
             return world.keyring.fenced(subjects)
 
-    desk = Desk(world.store, world.candidates, world.log, Busy(), world.transactor, world.now)
+    desk = Desk(world.store, world.candidates, world.log, Busy(), world.transactor, world.now, world.checkpoints)
     with pytest.raises(Conflict, match="limit_of_user"):
         desk.accept(candidate)
     assert not world.facts(MERGED)
+    world.verify()
+
+
+def test_nothing_is_said_during_a_rebuild(world):
+    """Which would lose it: whoever accepts or refuses is told."""
+    world.proposes(NORTH, SOUTH)
+    candidate = world.candidate()
+
+    class Meanwhile(IdentityProjection):
+        def fold(self, tools, upto):
+            for say in (world.desk.accept, world.desk.refuse):
+                with pytest.raises(Unavailable):
+                    say(candidate)
+            return super().fold(tools, upto)
+
+    rebuild(Meanwhile(), world.tools())
+    world.desk.accept(candidate)
+    assert world.together(NORTH, SOUTH)
     world.verify()
 
 

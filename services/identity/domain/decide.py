@@ -65,7 +65,7 @@ def obstacle(have: Identifiers, come: Identifiers, rules: Rules, received: int, 
         return APART
     some = have.members
     added = {subject: member for subject, member in come.members.items() if subject not in some}
-    if len(some) + len(added) > rules.most:
+    if added and len(some) + len(added) > rules.most:
         return "limit_of_identifiers"
     for kind in sorted({member.kind for member in added.values()}):
         rule = rules.of(kind)

@@ -153,11 +153,12 @@ class Graph:
             raise Poison(f"{fact_type} is not an event of identity's")
         step(self, data, time)
 
-    def settle(self) -> None:
-        """What has changed so far is written, or need not be."""
+    def settle(self, given: bool = True) -> None:
+        """What has changed so far is written, or need not be; with `given`, what events were given to whom, too."""
         for each in (self.touched, self.unlinked, self.relinked, self.set_apart, self.ungiven, self.unsaid):
             each.clear()
-        self.given.clear()
+        if given:
+            self.given.clear()
         self.verdicts.clear()
 
     def _put(self, person: Person) -> None:

@@ -34,6 +34,15 @@ class Heard(NamedTuple):
             return decide(graph, self.claim, self.rules)
         return unite(graph, self.claim, self.rules)
 
+    def without(self, gone: Collection[str]) -> "Heard | None":
+        """Without what it says of subjects that are `gone`; None where it says nothing then."""
+        if isinstance(self.claim, Alike):
+            return self if set(self.claim.subjects).isdisjoint(gone) else None
+        found = [each for each in self.claim.found if each.subject not in gone]
+        if self.claim.subject in gone or not found:
+            return None
+        return self if len(found) == len(self.claim.found) else self._replace(claim=self.claim._replace(found=found))
+
     @property
     def subjects(self) -> set[str]:
         """All that it names."""

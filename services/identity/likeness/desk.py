@@ -16,6 +16,7 @@ from services.identity.history import said_by
 from services.identity.likeness.store import ACCEPTED, PROPOSED, REFUSED, STATUSES, CandidateStore, Row
 from services.identity.resolver import SERVICE
 from services.identity.store import IdentityStore
+from shared.checkpoints import MongoCheckpoints
 from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
 from shared.eventlog import Event, EventLog, NewEvent, derive_id
 from shared.keyring import Keyring
@@ -78,6 +79,7 @@ class Desk:
         keyring: Keyring,
         transactor: Transactor,
         now_ms: Callable[[], int],
+        checkpoints: MongoCheckpoints,
     ) -> None:
         self._graph = graph
         self._store = candidates
@@ -85,6 +87,7 @@ class Desk:
         self._keyring = keyring
         self._transactor = transactor
         self._now_ms = now_ms
+        self._checkpoints = checkpoints
 
     # Sources
 
@@ -254,7 +257,7 @@ class Desk:
         return row, Saying(version, rules, alike, people, graph)
 
     def _happens(self, saying: Saying, facts: Sequence[Fact], ids: Collection[str]) -> None:
-        """In one transaction, like identity's own decisions.
+        """In one transaction, like identity's own decisions; not during a rebuild, which would lose it.
 
         Batches of events that are under way need not be void (`Checkpoints.turn`), as with a split: a merge only joins
         people. What was all one person's is so still; what was set aside before, or is given to one of the two already,
@@ -274,6 +277,7 @@ class Desk:
         ]
 
         def work(within: Transaction) -> None:
+            self._checkpoints.guard(within)
             self._graph.save(saying.graph, saying.version, within)
             self._log.append(IDENTITY, events, within)
             self._store.close(saying.alike.candidate, within)

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from contracts.privacy import SPECIAL_CATEGORIES
-from services.privacy.domain.consents import State, history, objected_at
+from services.privacy.domain.consents import TOO_MUCH, State, history, objected_at
 
 OPTED_OUT_BY_GPC: Final = frozenset(
     {"ads", "advertising", "sale", "sharing", "targeted_advertising", "personalization"}
@@ -22,6 +22,8 @@ def decide(state: State, purpose: str, segment_sensitive: bool) -> Verdict:
     """Whether a person who has said this may be acted on for a purpose."""
     if not purpose:
         return Verdict(False, "no_purpose")
+    if TOO_MUCH in state:
+        return Verdict(False, "too_much_said")
     verdict = _agreed(state, purpose)
     if not verdict.allow:
         return verdict

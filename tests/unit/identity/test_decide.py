@@ -224,3 +224,12 @@ def test_no_pattern_takes_long_on_any_value():
     started = time.process_time()
     assert rules.of("user").value("a" * 512) == "a" * 512
     assert time.process_time() - started < 5
+
+
+def test_who_has_more_identifiers_than_newer_rules_allow_keeps_their_events():
+    """Nothing is added by an event that names what is theirs already; only what is new is set aside."""
+    play = Play().take([("user", "ann"), ("email", "a@x.se")], [("user", "ann"), ("phone", "+46701234567")])
+    play.happens([("user", "ann"), ("loyalty", "L")])
+    play.rules = rules_of(1, {"most": 3})
+    facts = play.happens([("user", "ann"), ("email", "new@x.se")])
+    assert told(facts) == ["set_aside"] and reasons(facts) == ["limit_of_identifiers"]
