@@ -68,6 +68,7 @@ SEGMENTS: Final = (
     ),
     ("families", "Families", {"trait": "kids_count", "in": ["1", "2", "3+"]}),
 )
+HALF_A_YEAR_MS: Final = 182 * 86_400_000
 ORDERS: Final = {"event": "Order Completed", "where": [{"property": "currency", "is": "USD"}]}
 TRAITS: Final[Mapping[str, Mapping[str, Any]]] = {
     "spent-90d": {**ORDERS, "measure": "sum", "value": "revenue", "within": "90d"},
@@ -198,6 +199,8 @@ class Demo:
         console.print(self._segments())
         if (shown := self._somebody(told)) is not None:
             show.card(shown)
+            now = time.time_ns() // 1_000_000
+            show.comparison(self._services.profile.compare(shown["profile"], now - HALF_A_YEAR_MS, now))
             show.timeline({**self._services.profile.timeline(shown["profile"], 12), "next": None})
             console.print(
                 "Bought and known from the CRM: as published. Visits, logins, e-mails, consents, contact ids and the "

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -22,6 +23,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from shared.errors import SamlaError
+from shared.facts import minor_digits
 
 SERVICES: Final = ("collector", "identity", "profile", "segmentation", "activation", "privacy")
 PARTS: Final = ("identity", "quantitative", "descriptive", "qualitative")
@@ -36,6 +38,10 @@ SHORT: Final = 16
 """Characters of a word that is never folded."""
 NARROWEST: Final = 14
 """Characters to which a column of texts may be folded."""
+MOST_OTHERS: Final = 8
+"""Of the same, in a card."""
+DAY: Final = 10
+"""Characters of a date."""
 IDS: Final = frozenset({"id", "source", "agreement", "segment", "key", "destination", "delivery", "subject", "dialect"})
 MOMENTS: Final = frozenset({"received", "last_seen", "since", "last", "from", "until", "ended", "time"})
 """Columns of milliseconds since 1970."""
@@ -220,6 +226,8 @@ def text(value: Any) -> str:
     """A value in a cell."""
     if value is None:
         return ""
+    if isinstance(value, float):
+        return f"{value:.10g}"
     return safe(orjson.dumps(value).decode() if isinstance(value, (dict, list)) else str(value))
 
 
@@ -305,10 +313,10 @@ def _different(part: Mapping[str, Any]) -> Iterator[str]:
 
 def _difference(value: Any) -> str:
     if isinstance(value, Mapping) and "to" in value:
-        by = f" ({value['by']:+})" if "by" in value else ""
+        by = f" ({value['by']:+.10g})" if "by" in value else ""
         return f"{text(value.get('from'))} -> {text(value['to'])}{by}"
     if isinstance(value, Mapping) and "count" in value:
-        sums = [f"{amount:+} {safe(currency)}" for currency, amount in value["minor_units"].items()]
+        sums = [f"{'+' * (amount > 0)}{_money(amount, currency)}" for currency, amount in value["minor_units"].items()]
         return ", ".join([f"{value['count']:+} times", *sums])
     return text(value)
 
@@ -323,7 +331,11 @@ def _grow(branch: Tree, value: Any) -> None:
 
 def _leaf(branch: Tree, name: str, value: Any) -> None:
     if isinstance(value, Mapping) and "value" in value:
-        branch.add(Text.assemble(f"{safe(name)}: {text(value['value'])}  ", (_provenance(value), "dim")))
+        grown = branch.add(Text.assemble(f"{safe(name)}: {text(value['value'])}  ", (_provenance(value), "dim")))
+        for each in value.get("others", ())[:MOST_OTHERS]:
+            grown.add(Text(f"not believed: {text(each['value'])}  {_provenance(each)}", "dim"))
+    elif isinstance(value, Mapping) and "sources" in value:
+        branch.add(Text.assemble(f"{safe(name)}: {_happened(value)}  ", (_sources(value["sources"]), "dim")))
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):
         grown = branch.add(Text(safe(name)))
         for each in value[:8]:
@@ -338,7 +350,26 @@ def _leaf(branch: Tree, name: str, value: Any) -> None:
         branch.add(Text(f"{safe(name)}: {text(value)}"))
 
 
+def _happened(event: Mapping[str, Any]) -> str:
+    """How often an event has happened, for how much, and when."""
+    sums = [_money(amount, currency) for currency, amount in event.get("minor_units", {}).items()]
+    first, last = moment(event["first"])[:DAY], moment(event["last"])[:DAY]
+    return ", ".join([f"{event['count']:,} times", *sums, first if first == last else f"{first} to {last}"])
+
+
+def _money(minor: int, currency: str) -> str:
+    digits = minor_digits(currency)
+    return f"{safe(currency)} {Decimal(minor).scaleb(-digits):,.{digits}f}"
+
+
+def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Where an event's were from, most of them first."""
+    shown = [f"{_provenance(each)} ({each['count']:,})" if len(sources) > 1 else _provenance(each) for each in sources]
+    return "; ".join(shown[:MOST_OTHERS])
+
+
 def _provenance(value: Mapping[str, Any]) -> str:
     when = value.get("time", value.get("first_seen"))
     shown = [text(value[name]) for name in ("party", "source") if value.get(name)]
+    shown += [f"under {text(value['agreement'])}"] if value.get("agreement") else []
     return ", ".join([*shown, moment(when)] if isinstance(when, int) else shown)
