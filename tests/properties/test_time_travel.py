@@ -293,7 +293,7 @@ class Then:
         kind = fact["type"]
         if kind == identity.MERGED:
             old, into = fact["profile"], fact["into"]
-            self.names[old] = into
+            self.names |= {old: into, into: into}
             self.names = {name: into if whole == old else whole for name, whole in self.names.items()}
             self.owners = {subject: into if whole == old else whole for subject, whole in self.owners.items()}
         if {fact.get("subject"), fact.get("to")} & self.gone:
