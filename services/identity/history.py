@@ -28,6 +28,13 @@ def unfolded(event: Event) -> Iterator[dict[str, Any]]:
         yield {**event.data, "type": event.type, "time": event.time, "id": event.id, "order": (event.position, 0)}
 
 
+def _is_later(fact: Mapping[str, Any], founded: Mapping[str, Event]) -> bool:
+    """Whether a fact was decided after all whom it is about were last regrouped."""
+    return all(
+        fact["order"][0] > founded[part].position for part in (fact.get("profile"), fact.get("into")) if part in founded
+    )
+
+
 class History:
     """See the module's text."""
 
@@ -43,16 +50,16 @@ class History:
 
     def of(self, people: Collection[Person]) -> list[dict[str, Any]]:
         """What holds of what was decided about these people and all that they were merged from, in order."""
-        founded = self._regroupings(people)
-        found: list[dict[str, Any]] = []
-        for person in people:
-            parts = {person.id, *person.merged}
-            since = founded.get(person.regrouped or "")
-            if since is not None:
-                found += [each for each in unfolded(since) if each.get("profile") in parts]
-            after = since.position if since is not None else 0
-            found += [each for each in self._about(parts) if each["order"][0] > after]
-        return sorted(found, key=lambda each: each["order"])
+        parts = {part for person in people for part in (person.id, *person.merged)}
+        founded = self._founded(parts)
+        of_regroupings = (
+            fact
+            for event in {each.id: each for each in founded.values()}.values()
+            for fact in unfolded(event)
+            if (part := fact.get("profile")) in founded and founded[part].id == event.id
+        )
+        later = (fact for fact in self._about(parts) if _is_later(fact, founded))
+        return sorted([*of_regroupings, *later], key=lambda each: each["order"])
 
     def before(self, person: Person, fact: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         """What had been decided about a person, in order, when this was; None where it holds no longer."""
@@ -71,8 +78,17 @@ class History:
                     first[cause] = min(decided, first.get(cause, decided))
         return first
 
-    def _regroupings(self, people: Collection[Person]) -> dict[str, Event]:
-        return self._log.find(IDENTITY, {each.regrouped for each in people if each.regrouped})
+    def _founded(self, parts: Collection[str]) -> dict[str, Event]:
+        """Part -> the last regrouping that it was taken apart or put together in: what had been decided of it before
+        holds no longer."""
+        founded: dict[str, Event] = {}
+        for field in ("dissolved", "facts.profile"):
+            for event in self._log.find_by(IDENTITY, field, parts):
+                facts: Any = event.data.get("facts", ())
+                for part in {*event.texts("dissolved"), *(str(fact["profile"]) for fact in facts)} & set(parts):
+                    if part not in founded or founded[part].position < event.position:
+                        founded[part] = event
+        return founded
 
     def _about(self, profiles: Collection[str]) -> Iterator[dict[str, Any]]:
         for event in self._events(profiles):

@@ -1,7 +1,6 @@
 """A profile at any instant is what a plain, slow re-computation of the whole log gives, after any history."""
 
 import random
-from contextlib import suppress
 from itertools import pairwise
 
 import orjson
@@ -15,7 +14,6 @@ from services.privacy.domain.belonging import belonging_of
 from services.profile.folding import STATES
 from services.profile.reading import At
 from services.profile.rebuild import ProfileProjection
-from shared.errors import Conflict, NotFound
 from shared.eventlog import NewEvent, derive_id
 from shared.keyring import ORDINARY, Sealing
 from shared.rebuild import Tools, verify
@@ -136,9 +134,7 @@ class History:
         profile, group = chance.choice(groups)
         merges = [each for each in world.explaining.explain(profile)["chain"] if each["decided"] == "merged"]
         if merges and chance.random() < 0.6:
-            # One that an explanation lists may be no merge of this person's any more.
-            with suppress(Conflict, NotFound):
-                world.regrouping.split_merge(chance.choice(merges)["id"])
+            world.regrouping.split_merge(chance.choice(merges)["id"])
         else:
             world.regrouping.split_identifier(profile, chance.choice(sorted(group)))
 
