@@ -347,6 +347,14 @@ class Trial(Definition):
     sample = _whole(0, 100, "how many of those who would be in are shown", load_default=10)
 
 
+class Instants(Schema):
+    """When a segment's size is asked for."""
+
+    instants = fields.List(
+        _whole(0, 1 << 47, "ms since 1970 UTC", strict=True), required=True, validate=validate.Length(1, 400)
+    )
+
+
 class SegmentChange(Definition):
     """Another definition of a segment."""
 

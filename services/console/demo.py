@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import urllib3
@@ -19,6 +19,7 @@ from rich.table import Table
 from services.console import show
 from services.console.demo_data import Sent, Year, year
 from services.console.demo_files import File, files
+from services.console.demo_segments import SEGMENTS, sizes, somebody
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mapped, mappings_of
 from services.console.importing.sending import Door, Mark, Report, digest_of, send
@@ -39,35 +40,13 @@ QUIET_SECONDS: Final = 600.0
 SOURCES: Final = ("web", "shop", "crm", "survey")
 LOOKED_AT: Final = 200
 """People of whom one is chosen to be shown."""
-SEGMENTS: Final = (
-    ("frequent-buyers", "Frequent buyers", {"event": "Order Completed", "count": {"gte": 8}, "within": "30d"}),
-    (
-        "big-spenders",
-        "Big spenders",
-        {"event": "Order Completed", "sum": {"gte": 300}, "currency": "USD", "within": "30d"},
-    ),
-    (
-        "lapsed",
-        "Bought often, not for 3 weeks",
-        {
-            "all": [
-                {"event": "Order Completed", "count": {"gte": 10}},
-                {"not": {"event": "Order Completed", "count": {"gte": 1}, "within": "21d"}},
-            ]
-        },
-    ),
-    (
-        "looks-online",
-        "Looks online, can be mailed",
-        {
-            "all": [
-                {"event": "Product Viewed", "count": {"gte": 3}, "within": "30d"},
-                {"identifier": "email", "exists": True},
-            ]
-        },
-    ),
-    ("families", "Families", {"trait": "kids_count", "in": ["1", "2", "3+"]}),
-)
+ORDERS: Final = {"event": "Order Completed", "where": [{"property": "currency", "is": "USD"}]}
+TRAITS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "spent-90d": {**ORDERS, "measure": "sum", "value": "revenue", "within": "90d"},
+    "favourite-department": {**ORDERS, "measure": "most_frequent", "value": "products.department"},
+}
+"""Computed traits that are there from the start; and one that comes when the year is over."""
+LATE_TRAIT: Final = ("average-basket", {**ORDERS, "measure": "average", "value": "revenue"})
 SUBSCRIPTIONS: Final = (
     ("email tool", "frequent-buyers", "marketing"),
     ("email tool", "lapsed", "marketing"),
@@ -76,6 +55,14 @@ SUBSCRIPTIONS: Final = (
 )
 
 console = Console()
+
+
+class Seconds(NamedTuple):
+    """How long it took."""
+
+    streaming: float
+    following: float
+    filling: float
 
 
 class Demo:
@@ -94,6 +81,8 @@ class Demo:
             self._keys[name] = self._services.collector.create_source(name, "first")["write_key"]
         for key, name, definition in SEGMENTS:
             self._services.segmentation.create_segment(key, name, definition)
+        for key, definition in TRAITS.items():
+            self._services.profile.add_trait(key, definition)
         made: dict[str, str] = {}
         for destination, segment, purpose in SUBSCRIPTIONS:
             if destination not in made:
@@ -154,26 +143,46 @@ class Demo:
             bar.update(task, completed=max(lag, 1))
         return time.monotonic() - started
 
-    def tell(self, told: Year, brought: Sequence[tuple[File, Report]], streaming: float, following: float) -> None:
+    def add_trait(self) -> float:
+        """Defines a computed trait of what has happened already, until all profiles have it; seconds."""
+        key, definition = LATE_TRAIT
+        started = time.monotonic()
+        row = self._services.profile.add_trait(key, definition)
+        with _progress() as bar:
+            task = bar.add_task(f"computed trait {key:<13}", total=row["of"])
+            while not row["filled"]:
+                if time.monotonic() - started > QUIET_SECONDS:
+                    raise Unavailable(
+                        f"{key} was not filled within {QUIET_SECONDS:g} s; see {self._suite.home / 'log'}"
+                    )
+                time.sleep(0.1)
+                row = next(each for each in self._services.profile.traits() if each["key"] == key)
+                bar.update(task, completed=row["of"] - row["left"])
+            bar.update(task, completed=max(row["of"], 1), total=max(row["of"], 1))
+        return time.monotonic() - started
+
+    def tell(self, told: Year, brought: Sequence[tuple[File, Report]], seconds: "Seconds") -> None:
         """What came of it."""
         sent = len(told.sent) + sum(report.messages for _, report in brought)
         console.print()
-        console.print(self._summary(sent, streaming, following))
+        console.print(self._summary(sent, seconds))
         console.print(_imports(brought))
-        console.print(self._segments())
+        console.print(sizes(self._services, time.time_ns() // 1_000_000))
+        if (why := somebody(self._services)) is not None:
+            console.print(why)
         if (shown := self._somebody(told)) is not None:
             show.card(shown)
-            show.timeline(self._services.profile.timeline(shown["profile"], 12))
+            show.timeline({**self._services.profile.timeline(shown["profile"], 12), "next": None})
             console.print(
                 "Bought and known from the CRM: as published. Visits, logins, e-mails, consents, contact ids and the "
                 "survey's answers: made up, from a fixed seed.",
                 style="dim",
             )
 
-    def _summary(self, sent: int, streaming: float, following: float) -> Table:
+    def _summary(self, sent: int, seconds: "Seconds") -> Table:
         table = Table(title="What came of it", show_header=False, title_justify="left")
         add = table.add_row
-        add("messages sent", f"{sent:,} in {streaming:.1f} s, handled {following:.1f} s later")
+        add("messages sent", f"{sent:,} in {seconds.streaming:.1f} s, handled {seconds.following:.1f} s later")
         add("events in the log", f"{sum(self._log.heads('tracking').values()):,}")
         reasons: Counter[str] = Counter()
         for row in self._services.collector.quarantine_counts():
@@ -184,17 +193,13 @@ class Demo:
             "people found",
             f"{identity['people']:,} ({identity['identifiers']:,} identifiers, {identity['merges']:,} merges)",
         )
+        late = f"{LATE_TRAIT[0]} last, from all that had happened, in {seconds.filling:.1f} s"
+        add("computed traits", f"{len(self._services.profile.traits())}: {late}")
         received = self._sink.counts()
         verified = f"{received['verified']:,} of {received['requests']:,} signatures verified"
         add("webhooks received", f"{received['messages']:,} in {received['requests']:,} attempts, {verified}")
         add("  of which", _counted(received["types"]))
         add("deliveries held back", _counted(activation["held"]))
-        return table
-
-    def _segments(self) -> Table:
-        table = Table("segment", "who", "size", title="Segments, live", title_justify="left")
-        for row in self._services.segmentation.segments():
-            table.add_row(row["key"], row["name"], f"{row['size']:,}")
         return table
 
     def _somebody(self, told: Year) -> Any:
@@ -293,7 +298,8 @@ def run(everything: bool, leave: bool) -> None:
             streaming = demo.stream(told.sent)
             reports = demo.bring_in(brought)
             following = demo.wait_until_quiet()
-            demo.tell(told, reports, streaming, following)
+            filling = demo.add_trait()
+            demo.tell(told, reports, Seconds(streaming, following, filling))
             demo.addresses()
             if not leave:
                 console.print("\nIt stays up until Ctrl-C.")

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from contracts.profile import signal_id
 from services.segmentation.asking import Others, facts_of, with_consents
-from services.segmentation.domain.definition import KEY, Definition, check, named, signals
+from services.segmentation.domain.definition import KEY, Definition, check, lasting, named, signals
 from services.segmentation.domain.evaluate import evaluate, explain
 from services.segmentation.domain.index import Index, needs_of
 from services.segmentation.domain.membership import Segment
@@ -28,6 +29,8 @@ COUNTED_PAGE: Final = 50
 """Where signals are counted from the log."""
 MOST_SEGMENTS: Final = 2_000
 MOST_SHOWN: Final = 100
+MOST_INSTANTS: Final = 400
+LATEST_MS: Final = 1 << 47
 
 
 class Desk:
@@ -195,6 +198,28 @@ class Desk:
         ]
         overlap.sort(key=lambda each: (-int(str(each["both"])), str(each["key"])))
         return {"count": count, "profiles": profiles, "sample": shown, "overlap": overlap}
+
+    def history(self, segment: str, instants: list[int], others: Others) -> list[dict[str, int]]:
+        """How many were in at instants (ms) by today's definition and events; traits, identifiers and consents are
+        those of today."""
+        index, found = self._index(), self._store.find(segment)
+        if not isinstance(instants, list) or not 0 < len(instants) <= MOST_INSTANTS:
+            raise SamlaError(f"{MOST_INSTANTS} instants at most, in ms since 1970")
+        if not all(isinstance(each, int) and 0 <= each <= LATEST_MS for each in instants):
+            raise SamlaError("instants are ms since 1970 UTC")
+        wanted, needs = needs_of(found.definition, index.definitions)
+        unbounded = {key: lasting(each) for key, each in wanted.items()}
+        counts = dict.fromkeys(instants, 0)
+        after: str | None = ""
+        while after is not None:
+            page = others.scan(after, COUNTED_PAGE if wanted else SCAN_PAGE, list(unbounded.values()))
+            people = with_consents(others, page["profiles"], {name: {} for name in page["profiles"]}, needs)
+            for facts in people.values():
+                kept = {key: facts["signals"][signal_id(each)] for key, each in unbounded.items()}
+                for at in counts:
+                    counts[at] += evaluate(found.definition, {**facts, "signals": kept}, at, index.definitions).inside
+            after = page["after"]
+        return [{"at": at, "size": size} for at, size in counts.items()]
 
     def explain(
         self, profile: str, segment: str | None, definition: dict[str, Any] | None, others: Others

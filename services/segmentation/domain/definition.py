@@ -325,3 +325,11 @@ def _watching(event: Definition, measure: str, within: str | None, value: str = 
     if within is not None and milliseconds(within) <= LONGEST_MS:
         made["within"] = within
     return made
+
+
+def lasting(signal: Mapping[str, Any]) -> dict[str, Any]:
+    """A signal that can stand for this one at instants long past: nothing of it is dropped because something newer has
+    happened."""
+    if signal["measure"] == "sum":
+        return {**signal, "within": f"{LONGEST_MS // DAY_MS}d"}
+    return {**{name: each for name, each in signal.items() if name != "within"}, "measure": "times"}
