@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from contracts.activation import CHANGES, STATUSES
+from contracts.activation import CHANGES, FORMS, STATUSES
 from contracts.envelope import ID
 from contracts.privacy import MODES
 from contracts.tracking import PARTIES
@@ -393,6 +393,7 @@ class NewDestination(Schema):
     identifiers = fields.List(
         _text(32), validate=validate.Length(max=50), metadata={"description": "kinds it may have"}
     )
+    form = fields.String(load_default="samla", validate=validate.OneOf(FORMS))
 
 
 class SecretTold(Schema):

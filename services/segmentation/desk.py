@@ -4,7 +4,7 @@ A definition is in force once all is there that it looks at: what is to be watch
 log by the profile service. Until then a new segment is empty, and a changed one is what it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -28,6 +28,8 @@ SCAN_PAGE: Final = 500
 COUNTED_PAGE: Final = 50
 """Where signals are counted from the log."""
 MOST_SEGMENTS: Final = 2_000
+MOST_SIGNALS: Final = 2_000
+"""That the profile service keeps."""
 MOST_SHOWN: Final = 100
 MOST_INSTANTS: Final = 400
 LATEST_MS: Final = 1 << 47
@@ -40,7 +42,8 @@ class Desk:
         self._store = store
         self._transactor = transactor
         self._clock = clock
-        self._watching: set[str] | None = None
+        self._settled = 0
+        """The revision of which all is watched and in force."""
 
     def _index(self) -> Index:
         revision = self._store.revision()
@@ -61,6 +64,9 @@ class Desk:
         if parts := special(definition, POLICY, computed):
             raise SamlaError(refusal(parts, POLICY))
         check_nesting(key, definition, self._graph(index))
+        rest = [each for each in index.segments.values() if each.key != key]
+        if len(_watched_for(rest) | signals(definition)) > MOST_SIGNALS:
+            raise SamlaError(f"all segments together may look at {MOST_SIGNALS} different things of events at most")
 
     def _change(self, index: Index, work: Any) -> None:
         """In one transaction, as long as segments are what they were checked against."""
@@ -124,16 +130,17 @@ class Desk:
 
     def prepare(self, others: Others) -> bool:
         """Says what is to be watched, and puts definitions in force of which all is there; whether any are."""
-        segments = self._store.all()
-        parts = [one for each in segments for one in (each.definition, each.coming) if one]
-        wanted = {key: each for part in parts for key, each in signals(part).items()}
-        waiting = [each for each in segments if not each.ready or each.coming]
-        if self._watching == wanted.keys() and not waiting:
+        revision = self._store.revision()
+        if revision == self._settled:
             return False
+        segments = self._store.all()
+        wanted = _watched_for(segments)
+        waiting = [each for each in segments if not each.ready or each.coming]
         watched = others.watched()
         if watched.keys() != wanted.keys():
             watched = others.watch(list(wanted.values()))
-        self._watching = set(wanted)
+        if not waiting:
+            self._settled = revision
         computed = {each["key"]: each["filled"] for each in others.traits()} if waiting else {}
         there = {f"signals {key}" for key, filled in watched.items() if filled}
         there |= {f"computed {key}" for key, filled in computed.items() if filled}
@@ -246,6 +253,12 @@ class Desk:
         since = self._store.load([profile])[profile].since.get(found.id) if found else None
         told = explain(meant, known[profile], now, index.definitions)
         return {"profile": profile, "at": now, "since": since, "version": found.version if found else None, "why": told}
+
+
+def _watched_for(segments: Iterable[Segment]) -> dict[str, dict[str, Any]]:
+    """What is to be watched, by id."""
+    parts = [one for each in segments for one in (each.definition, each.coming) if one]
+    return {key: each for part in parts for key, each in signals(part).items()}
 
 
 def _looks_at(definition: Definition) -> set[str]:

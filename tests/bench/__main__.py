@@ -29,7 +29,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import door, importing, likeness, load, resolution, storms
+from tests.bench import door, importing, likeness, load, resolution, segments, storms
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -262,6 +262,7 @@ def measure_suite(only: str) -> list[Measured]:
                 "resolution": lambda: resolution.measure(bench.note, settings),
                 "storm": lambda: storms.measure(bench.note, settings, bench.key, bench.quiet),
                 "rebuild": bench.rebuild,
+                "segments": lambda: segments.measure(bench.note, settings, bench.key, bench.quiet),
                 "memory": bench.memory,
                 "import": bench.importing,
             }

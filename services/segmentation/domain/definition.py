@@ -151,8 +151,12 @@ def _check_sum(definition: Definition, place: str) -> None:
         raise SamlaError(f"{place}: a sum names its currency, such as EUR, or with `of` the property to add")
     elif "where" in definition:
         raise SamlaError(f"{place}: with `where` a sum says `of` what, such as revenue")
-    if "currency" in definition and not (isinstance(currency, str) and len(currency) == 3):
-        raise SamlaError(f"{place}: a sum names its currency, such as EUR")
+    if "currency" in definition:
+        if not isinstance(currency, str) or len(currency) != 3:
+            raise SamlaError(f"{place}: a sum names its currency, such as EUR")
+        where = definition.get("where")
+        if isinstance(where, list) and len(where) >= MOST_WHERE:
+            raise SamlaError(f"{place}.where: the currency is a condition too, of {MOST_WHERE} at most")
 
 
 def _check_bounds(definition: Definition, place: str, what: str) -> None:
