@@ -4,8 +4,8 @@ A definition is in force once all is there that it looks at: what is to be watch
 log by the profile service. Until then a new segment is empty, and a changed one is what it was.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -31,8 +31,12 @@ MOST_SEGMENTS: Final = 2_000
 MOST_SIGNALS: Final = 2_000
 """That the profile service keeps."""
 MOST_SHOWN: Final = 100
+TRIES: Final = 20
 MOST_INSTANTS: Final = 400
 LATEST_MS: Final = 1 << 47
+
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -73,10 +77,19 @@ class Desk:
 
         def guarded(within: Transaction) -> None:
             if self._store.revision(within) != index.revision:
-                raise Conflict("segments have been changed by somebody else just now: try again")
+                raise CheckpointMoved("segments have changed meanwhile")
             work(within)
 
         self._transactor.run(guarded)
+
+    def _tried(self, change: Callable[[], T]) -> T:
+        """Done again, checks and all, where segments have changed meanwhile. Raises Conflict where they always have."""
+        for _ in range(TRIES):
+            try:
+                return change()
+            except CheckpointMoved:
+                continue
+        raise Conflict("segments are being changed by others all the time: try again")
 
     # Making, changing, deleting
 
@@ -84,6 +97,9 @@ class Desk:
         """A new segment; it is filled from history in the background."""
         if not isinstance(key, str) or not KEY.fullmatch(key):
             raise SamlaError("a segment's key is made of a-z, 0-9, - and _, 64 at most")
+        return self._tried(lambda: self._create(key, name, definition, others))
+
+    def _create(self, key: str, name: str, definition: dict[str, Any], others: Others) -> Segment:
         index = self._index()
         if len(index.segments) >= MOST_SEGMENTS:
             raise SamlaError(f"there are {MOST_SEGMENTS} segments already, which is the most")
@@ -104,6 +120,9 @@ class Desk:
 
     def change(self, segment: str, definition: dict[str, Any], name: str | None, others: Others) -> Segment:
         """Another definition: a new version, in force once all is there that it looks at. The same changes nothing."""
+        return self._tried(lambda: self._changed(segment, definition, name, others))
+
+    def _changed(self, segment: str, definition: dict[str, Any], name: str | None, others: Others) -> Segment:
         index, found = self._index(), self._store.find(segment)
         self._check(found.key, definition, index, others)
         named_ = replace(found, name=name or found.name)
@@ -118,6 +137,9 @@ class Desk:
 
     def delete(self, segment: str) -> int:
         """Deletes a segment that no other uses; how many are leaving it."""
+        return self._tried(lambda: self._delete(segment))
+
+    def _delete(self, segment: str) -> int:
         index, found = self._index(), self._store.find(segment)
         graph = self._graph(index)
         del graph[found.key]

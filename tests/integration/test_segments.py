@@ -3,6 +3,7 @@
 import pytest
 
 from contracts.segmentation import ENTERED
+from services.segmentation.desk import Desk
 from shared.errors import Conflict, NotFound, SamlaError, Unavailable
 from tests.integration.segments_world import DAY, START, Segments
 
@@ -188,6 +189,22 @@ def test_a_segments_history_is_who_was_in_by_what_is_known_today(world):
     instants = [START - each * DAY for each in (99, 60, 44, 10, 0)]
     for key in ("deli", "spent"):
         assert [each["size"] for each in world.desk.history(key, instants, world)] == [1, 0, 2, 0, 1]
+
+
+def test_segments_that_are_made_while_others_are_changed_are_made_all_the_same(world, monkeypatch):
+    """What was checked against others is checked again when those have moved."""
+    index, turns = world.desk._index, iter("ab")
+
+    def moved():
+        found = index()
+        if other := next(turns, None):
+            definition = {"event": "E", "count": {"gte": 1}}
+            Desk(world.kept, world.transactor, world.clock).create(other, "", definition, world)
+        return found
+
+    monkeypatch.setattr(world.desk, "_index", moved)
+    world.desk.create("mine", "", {"event": "E", "count": {"gte": 1}}, world)
+    assert {each.key for each in world.kept.all()} == {"a", "b", "mine"}
 
 
 def test_segments_that_cannot_be_are_refused_with_what_is_in_the_way(world):
