@@ -24,6 +24,10 @@ CHANGES: Final = (ENTERED, LEFT)
 
 WEBHOOK_TYPES: Final = {ENTERED: "segment.entered", LEFT: "segment.left"}
 
+FORMS: Final = ("samla", "track", "identify")
+"""How a destination gets to hear: WebhookBody, or as tools expect that know Segment's audiences."""
+AUDIENCE_EVENTS: Final = {ENTERED: "Audience Entered", LEFT: "Audience Exited"}
+
 PENDING: Final = "pending"
 STATUSES: Final = (PENDING, "delivered", "held", "dead")
 """Of a delivery: to be sent (again); received; stopped by the gate; given up, to be redriven by hand."""
@@ -136,6 +140,25 @@ class WebhookBody(Schema):
     data = fields.Nested(WebhookData, required=True)
 
 
+class AudienceBody(Schema):
+    """The body of a webhook of the form `track` or `identify`: a message of Segment's protocol."""
+
+    type = fields.String(required=True, validate=validate.OneOf(FORMS[1:]))
+    messageId = _id("the delivery: the same at each attempt")
+    timestamp = fields.String(required=True, metadata={"description": "ISO 8601, UTC: when it happened"})
+    userId = fields.String(metadata={"description": "where the destination may have it, and there is one"})
+    anonymousId = fields.String(metadata={"description": "else: an anonymous id that it may have, or the profile's id"})
+    event = fields.String(
+        validate=validate.OneOf(tuple(AUDIENCE_EVENTS.values())), metadata={"description": "of track"}
+    )
+    properties = fields.Dict(metadata={"description": "of track: {audience_key: KEY, KEY: true or false}"})
+    traits = fields.Dict(metadata={"description": "of identify: {KEY: true or false}"})
+    context = fields.Dict(
+        required=True,
+        metadata={"description": "{externalIds: [{id, type, collection, encoding}]}: the identifiers it may have"},
+    )
+
+
 class DeliveryRow(Schema):
     """One of `deliveries()`."""
 
@@ -159,6 +182,7 @@ class DestinationRow(Schema):
     name = fields.String(required=True)
     kind = fields.String(required=True, validate=validate.OneOf(("webhook",)))
     url = fields.String(required=True)
+    form = fields.String(required=True, validate=validate.OneOf(FORMS))
     enabled = fields.Boolean(required=True)
     reason = fields.String(required=True, metadata={"description": "why it is disabled, else empty"})
     identifiers = fields.List(fields.String(), required=True)
@@ -166,7 +190,7 @@ class DestinationRow(Schema):
 
 
 RPCS: Final[dict[str, str]] = {
-    "create_destination": "(name, kind, url, secret?, identifiers?) -> {destination, secret}, shown once",
+    "create_destination": "(name, kind, url, secret?, identifiers?, form?) -> {destination, secret}, shown once",
     "rotate_secret": "(destination, overlap_hours?) -> {destination, secret}; both sign for a while",
     "enable_destination": "(destination) -> DestinationRow",
     "disable_destination": "(destination) -> DestinationRow",

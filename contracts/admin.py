@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from contracts.activation import CHANGES, STATUSES
+from contracts.activation import CHANGES, FORMS, STATUSES
 from contracts.envelope import ID
 from contracts.privacy import MODES
 from contracts.tracking import PARTIES
@@ -356,6 +356,14 @@ class Trial(Definition):
     sample = _whole(0, 100, "how many of those who would be in are shown", load_default=10)
 
 
+class Instants(Schema):
+    """When a segment's size is asked for."""
+
+    instants = fields.List(
+        _whole(0, 1 << 47, "ms since 1970 UTC", strict=True), required=True, validate=validate.Length(1, 400)
+    )
+
+
 class SegmentChange(Definition):
     """Another definition of a segment."""
 
@@ -394,6 +402,7 @@ class NewDestination(Schema):
     identifiers = fields.List(
         _text(32), validate=validate.Length(max=50), metadata={"description": "kinds it may have"}
     )
+    form = fields.String(load_default="samla", validate=validate.OneOf(FORMS))
 
 
 class SecretTold(Schema):

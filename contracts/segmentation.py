@@ -58,6 +58,13 @@ class VersionRow(Schema):
     since = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
 
 
+class Size(Schema):
+    """One of `history()`."""
+
+    at = fields.Integer(required=True, strict=True, metadata={"unit": "ms since 1970 UTC"})
+    size = fields.Integer(required=True, strict=True)
+
+
 class SharedMembers(Schema):
     """How many of those that a definition holds are in another segment."""
 
@@ -117,6 +124,8 @@ RPCS: Final[dict[str, str]] = {
     "versions": "(segment) -> [VersionRow], the latest first",
     "preview": "(definition, sample?) -> Previewed",
     "explain": "(profile, segment? or definition?) -> Why",
+    "history": "(segment, instants in ms) -> [{at, size}]: who was in then by today's definition and events; traits, "
+    "identifiers and consents are those of today",
     "members": "(segment, after?, limit?) -> [profile]; the segment's id or key",
     "of": "(profile) -> [{segment, key, name, since}]",
     "delete_segment": "(segment) -> how many left it",

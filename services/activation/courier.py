@@ -20,7 +20,7 @@ from prometheus_client import Counter as Metric
 from prometheus_client import Gauge, Histogram
 
 from services.activation.adapters.webhook import Answer
-from services.activation.domain.body import body_of
+from services.activation.domain.body import SAMLA, body_of
 from services.activation.domain.delivery import Arrived, Command, Delivery, Hopeless, Missed, Refused
 from services.activation.domain.plan import gate_request
 from services.activation.domain.schedule import Meaning, meaning_of, pause_after, retry_after_ms
@@ -272,7 +272,9 @@ class Courier:
         if person is None:
             return self._note_all(page, [delivery], Refused("profile_gone"))
         destination = page.destinations[delivery.destination]
-        body = body_of(delivery, segment, person.profile, person.facts, destination["identifiers"])
+        body = body_of(
+            delivery, segment, person.profile, person.facts, destination["identifiers"], destination.get("form", SAMLA)
+        )
         parcel = Parcel(delivery, destination, page.keys[delivery.destination], body)
         del page.open[delivery.id]
         self._spawn(partial(self._send, parcel))

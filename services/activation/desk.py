@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from msgspec.structs import asdict
 
-from contracts.activation import CHANGES
-from services.activation.domain.body import DEFAULT_IDENTIFIERS
+from contracts.activation import CHANGES, FORMS
+from services.activation.domain.body import DEFAULT_IDENTIFIERS, SAMLA
 from services.activation.domain.delivery import DEAD, Delivery
 from services.activation.domain.plan import Subscription
 from services.activation.domain.ssrf import checked_url
@@ -50,13 +50,21 @@ class Desk:
         self._allow_local = allow_local
 
     def create(
-        self, name: str, kind: str, url: str, secret: str | None, identifiers: Sequence[str] | None
+        self,
+        name: str,
+        kind: str,
+        url: str,
+        secret: str | None,
+        identifiers: Sequence[str] | None,
+        form: str = SAMLA,
     ) -> dict[str, Any]:
         """A new destination: `{"destination", "secret"}`."""
         if kind != "webhook":
             raise SamlaError(f"there is no kind of destination {kind}: webhook")
         if not name or len(name) > 200:
             raise SamlaError("a destination has a name of up to 200 characters")
+        if form not in FORMS:
+            raise SamlaError(f"there is no form {form}: {', '.join(FORMS)}")
         checked_url(url, self._allow_local)
         kinds = _kinds(DEFAULT_IDENTIFIERS if identifiers is None else identifiers)
         identity = new_id()
@@ -69,6 +77,7 @@ class Desk:
                 "url": url,
                 "secrets": [kept],
                 "identifiers": kinds,
+                "form": form,
                 "enabled": True,
                 "reason": "",
                 "slow_until": 0,
@@ -103,6 +112,7 @@ class Desk:
             {
                 "destination": each["_id"],
                 **{name: each[name] for name in ("name", "kind", "url", "enabled", "reason", "identifiers")},
+                "form": each.get("form", SAMLA),
                 "subscriptions": [_row(one) for one in subscriptions if one.destination == each["_id"]],
             }
             for each in self._store.all_destinations()

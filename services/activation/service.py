@@ -126,9 +126,10 @@ class ActivationService(Service):
         url: str = "",
         secret: str | None = None,
         identifiers: list[str] | None = None,
+        form: str = "samla",
     ) -> dict[str, Any]:
         """A new destination and its secret, shown this once."""
-        return self.store.desk.create(name, kind, url, secret, identifiers)
+        return self.store.desk.create(name, kind, url, secret, identifiers, form)
 
     @rpc(expected_exceptions=SamlaError)
     def rotate_secret(self, destination: str, overlap_hours: float | None = None) -> dict[str, Any]:

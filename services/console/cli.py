@@ -13,6 +13,7 @@ import orjson
 import typer
 from pymongo.errors import PyMongoError
 
+from contracts.activation import FORMS
 from contracts.admin import PLAN_MODES
 from contracts.streams import STREAMS
 from services.console import show
@@ -45,6 +46,8 @@ from shared.errors import NotFound, SamlaError
 
 Mode = StrEnum("Mode", PLAN_MODES)  # type: ignore[misc]
 WARN: Final = Mode("warn")
+Form = StrEnum("Form", FORMS)  # type: ignore[misc]
+SAMLA: Final = Form("samla")
 Whole = Annotated[int, typer.Option(min=0, max=LARGEST - 1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -332,9 +335,14 @@ def agreement_end(agreement: str, as_json: AsJson = False) -> None:
 
 
 @destination.command("create")
-def destination_create(name: str, url: str, as_json: AsJson = False) -> None:
+def destination_create(
+    name: str,
+    url: str,
+    form: Annotated[Form, typer.Option(help="samla, or as Segment's audiences: track or identify.")] = SAMLA,
+    as_json: AsJson = False,
+) -> None:
     """Makes a webhook destination; its signing secret is shown this once."""
-    show.record(ask("activation", "create_destination", name=name, url=url), as_json)
+    show.record(ask("activation", "create_destination", name=name, url=url, form=form.value), as_json)
 
 
 @destination.command("subscribe")

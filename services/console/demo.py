@@ -19,6 +19,7 @@ from rich.table import Table
 from services.console import show
 from services.console.demo_data import Sent, Year, year
 from services.console.demo_files import File, files
+from services.console.demo_segments import SEGMENTS, sizes, somebody
 from services.console.importing.files import dialect_of, rows_of
 from services.console.importing.mapping import mapped, mappings_of
 from services.console.importing.sending import Door, Mark, Report, digest_of, send
@@ -39,35 +40,6 @@ QUIET_SECONDS: Final = 600.0
 SOURCES: Final = ("web", "shop", "crm", "survey")
 LOOKED_AT: Final = 200
 """People of whom one is chosen to be shown."""
-SEGMENTS: Final = (
-    ("frequent-buyers", "Frequent buyers", {"event": "Order Completed", "count": {"gte": 8}, "within": "30d"}),
-    (
-        "big-spenders",
-        "Big spenders",
-        {"event": "Order Completed", "sum": {"gte": 300}, "currency": "USD", "within": "30d"},
-    ),
-    (
-        "lapsed",
-        "Bought often, not for 3 weeks",
-        {
-            "all": [
-                {"event": "Order Completed", "count": {"gte": 10}},
-                {"not": {"event": "Order Completed", "count": {"gte": 1}, "within": "21d"}},
-            ]
-        },
-    ),
-    (
-        "looks-online",
-        "Looks online, can be mailed",
-        {
-            "all": [
-                {"event": "Product Viewed", "count": {"gte": 3}, "within": "30d"},
-                {"identifier": "email", "exists": True},
-            ]
-        },
-    ),
-    ("families", "Families", {"trait": "kids_count", "in": ["1", "2", "3+"]}),
-)
 HALF_A_YEAR_MS: Final = 182 * 86_400_000
 ORDERS: Final = {"event": "Order Completed", "where": [{"property": "currency", "is": "USD"}]}
 TRAITS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -196,7 +168,9 @@ class Demo:
         console.print()
         console.print(self._summary(sent, seconds))
         console.print(_imports(brought))
-        console.print(self._segments())
+        console.print(sizes(self._services, time.time_ns() // 1_000_000))
+        if (why := somebody(self._services)) is not None:
+            console.print(why)
         if (shown := self._somebody(told)) is not None:
             show.card(shown)
             now = time.time_ns() // 1_000_000
@@ -229,12 +203,6 @@ class Demo:
         add("webhooks received", f"{received['messages']:,} in {received['requests']:,} attempts, {verified}")
         add("  of which", _counted(received["types"]))
         add("deliveries held back", _counted(activation["held"]))
-        return table
-
-    def _segments(self) -> Table:
-        table = Table("segment", "who", "size", title="Segments, live", title_justify="left")
-        for row in self._services.segmentation.segments():
-            table.add_row(row["key"], row["name"], f"{row['size']:,}")
         return table
 
     def _somebody(self, told: Year) -> Any:

@@ -1,7 +1,8 @@
 """`samla segment`: who is in, who would be, and why."""
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -11,6 +12,7 @@ from services.console.asking import ask, profile_of
 from services.console.given import Limit, json_of
 from shared.errors import SamlaError
 
+DAY_MS: Final = 86_400_000
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Definition = Annotated[str, typer.Argument(help="JSON, or @FILE; see docs/segments.md.")]
 
@@ -94,11 +96,11 @@ def why(
             "may change": show.moment(told["why"]["changes_at"]) or None,
         }
     )
-    return show.table(list(_lines(told["why"], 0)), ["holds", "condition", "found"])
+    return show.table(list(lines(told["why"])), ["holds", "condition", "found"])
 
 
-def _lines(told: Mapping[str, Any], depth: int) -> Iterator[dict[str, Any]]:
-    """A row a part, moved in by how deep it stands."""
+def lines(told: Mapping[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """An explanation's rows, one a part, moved in by how deep it stands."""
     held, indent = "yes" if told["holds"] else "no", "  " * depth
     if "condition" in told:
         yield {"holds": held, "condition": indent + _written(told["condition"]), "found": _found(told["found"])}
@@ -111,7 +113,7 @@ def _lines(told: Mapping[str, Any], depth: int) -> Iterator[dict[str, Any]]:
     parts = [told.get("not"), told.get("is"), *told.get("all", ()), *told.get("any", ())]
     for each in parts:
         if each is not None:
-            yield from _lines(each, depth + 1)
+            yield from lines(each, depth + 1)
 
 
 def _written(value: Any) -> str:
@@ -120,6 +122,22 @@ def _written(value: Any) -> str:
 
 def _found(value: Any) -> str:
     return "nothing" if value is None else value if isinstance(value, str) else _written(value)
+
+
+@segment.command("history")
+def history(
+    segment: str,
+    days: Annotated[int, typer.Option(min=1, max=3_650, help="How far back.")] = 365,
+    points: Annotated[int, typer.Option(min=2, max=400, help="Instants, the last of them now.")] = 13,
+    as_json: AsJson = False,
+) -> None:
+    """How many were in over time, by today's definition and events; traits and consents are those of today."""
+    now = time.time_ns() // 1_000_000
+    instants = [now - days * DAY_MS * back // (points - 1) for back in range(points - 1, -1, -1)]
+    found = ask("segmentation", "history", segment, instants, timeout=300)
+    if as_json:
+        return show.as_json(found)
+    return show.table([{**each, "at": show.moment(each["at"])} for each in found], ["at", "size"])
 
 
 @segment.command("members")

@@ -4,13 +4,14 @@ A definition is in force once all is there that it looks at: what is to be watch
 log by the profile service. Until then a new segment is empty, and a changed one is what it was.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
+from contracts.profile import signal_id
 from services.segmentation.asking import Others, facts_of, with_consents
-from services.segmentation.domain.definition import KEY, Definition, check, named, signals
+from services.segmentation.domain.definition import KEY, Definition, check, lasting, named, signals
 from services.segmentation.domain.evaluate import evaluate, explain
 from services.segmentation.domain.index import Index, needs_of
 from services.segmentation.domain.membership import Segment
@@ -27,7 +28,15 @@ SCAN_PAGE: Final = 500
 COUNTED_PAGE: Final = 50
 """Where signals are counted from the log."""
 MOST_SEGMENTS: Final = 2_000
+MOST_SIGNALS: Final = 2_000
+"""That the profile service keeps."""
 MOST_SHOWN: Final = 100
+TRIES: Final = 20
+MOST_INSTANTS: Final = 400
+LATEST_MS: Final = 1 << 47
+
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -37,7 +46,8 @@ class Desk:
         self._store = store
         self._transactor = transactor
         self._clock = clock
-        self._watching: set[str] | None = None
+        self._settled = 0
+        """The revision of which all is watched and in force."""
 
     def _index(self) -> Index:
         revision = self._store.revision()
@@ -58,16 +68,28 @@ class Desk:
         if parts := special(definition, POLICY, computed):
             raise SamlaError(refusal(parts, POLICY))
         check_nesting(key, definition, self._graph(index))
+        rest = [each for each in index.segments.values() if each.key != key]
+        if len(_watched_for(rest) | signals(definition)) > MOST_SIGNALS:
+            raise SamlaError(f"all segments together may look at {MOST_SIGNALS} different things of events at most")
 
     def _change(self, index: Index, work: Any) -> None:
         """In one transaction, as long as segments are what they were checked against."""
 
         def guarded(within: Transaction) -> None:
             if self._store.revision(within) != index.revision:
-                raise Conflict("segments have been changed by somebody else just now: try again")
+                raise CheckpointMoved("segments have changed meanwhile")
             work(within)
 
         self._transactor.run(guarded)
+
+    def _tried(self, change: Callable[[], T]) -> T:
+        """Done again, checks and all, where segments have changed meanwhile. Raises Conflict where they always have."""
+        for _ in range(TRIES):
+            try:
+                return change()
+            except CheckpointMoved:
+                continue
+        raise Conflict("segments are being changed by others all the time: try again")
 
     # Making, changing, deleting
 
@@ -75,6 +97,9 @@ class Desk:
         """A new segment; it is filled from history in the background."""
         if not isinstance(key, str) or not KEY.fullmatch(key):
             raise SamlaError("a segment's key is made of a-z, 0-9, - and _, 64 at most")
+        return self._tried(lambda: self._create(key, name, definition, others))
+
+    def _create(self, key: str, name: str, definition: dict[str, Any], others: Others) -> Segment:
         index = self._index()
         if len(index.segments) >= MOST_SEGMENTS:
             raise SamlaError(f"there are {MOST_SEGMENTS} segments already, which is the most")
@@ -95,6 +120,9 @@ class Desk:
 
     def change(self, segment: str, definition: dict[str, Any], name: str | None, others: Others) -> Segment:
         """Another definition: a new version, in force once all is there that it looks at. The same changes nothing."""
+        return self._tried(lambda: self._changed(segment, definition, name, others))
+
+    def _changed(self, segment: str, definition: dict[str, Any], name: str | None, others: Others) -> Segment:
         index, found = self._index(), self._store.find(segment)
         self._check(found.key, definition, index, others)
         named_ = replace(found, name=name or found.name)
@@ -109,6 +137,9 @@ class Desk:
 
     def delete(self, segment: str) -> int:
         """Deletes a segment that no other uses; how many are leaving it."""
+        return self._tried(lambda: self._delete(segment))
+
+    def _delete(self, segment: str) -> int:
         index, found = self._index(), self._store.find(segment)
         graph = self._graph(index)
         del graph[found.key]
@@ -121,16 +152,17 @@ class Desk:
 
     def prepare(self, others: Others) -> bool:
         """Says what is to be watched, and puts definitions in force of which all is there; whether any are."""
-        segments = self._store.all()
-        parts = [one for each in segments for one in (each.definition, each.coming) if one]
-        wanted = {key: each for part in parts for key, each in signals(part).items()}
-        waiting = [each for each in segments if not each.ready or each.coming]
-        if self._watching == wanted.keys() and not waiting:
+        revision = self._store.revision()
+        if revision == self._settled:
             return False
+        segments = self._store.all()
+        wanted = _watched_for(segments)
+        waiting = [each for each in segments if not each.ready or each.coming]
         watched = others.watched()
         if watched.keys() != wanted.keys():
             watched = others.watch(list(wanted.values()))
-        self._watching = set(wanted)
+        if not waiting:
+            self._settled = revision
         computed = {each["key"]: each["filled"] for each in others.traits()} if waiting else {}
         there = {f"signals {key}" for key, filled in watched.items() if filled}
         there |= {f"computed {key}" for key, filled in computed.items() if filled}
@@ -196,6 +228,28 @@ class Desk:
         overlap.sort(key=lambda each: (-int(str(each["both"])), str(each["key"])))
         return {"count": count, "profiles": profiles, "sample": shown, "overlap": overlap}
 
+    def history(self, segment: str, instants: list[int], others: Others) -> list[dict[str, int]]:
+        """How many were in at instants (ms) by today's definition and events; traits, identifiers and consents are
+        those of today."""
+        index, found = self._index(), self._store.find(segment)
+        if not isinstance(instants, list) or not 0 < len(instants) <= MOST_INSTANTS:
+            raise SamlaError(f"{MOST_INSTANTS} instants at most, in ms since 1970")
+        if not all(isinstance(each, int) and 0 <= each <= LATEST_MS for each in instants):
+            raise SamlaError("instants are ms since 1970 UTC")
+        wanted, needs = needs_of(found.definition, index.definitions)
+        unbounded = {key: lasting(each) for key, each in wanted.items()}
+        counts = dict.fromkeys(instants, 0)
+        after: str | None = ""
+        while after is not None:
+            page = others.scan(after, COUNTED_PAGE if wanted else SCAN_PAGE, list(unbounded.values()))
+            people = with_consents(others, page["profiles"], {name: {} for name in page["profiles"]}, needs)
+            for facts in people.values():
+                kept = {key: facts["signals"][signal_id(each)] for key, each in unbounded.items()}
+                for at in counts:
+                    counts[at] += evaluate(found.definition, {**facts, "signals": kept}, at, index.definitions).inside
+            after = page["after"]
+        return [{"at": at, "size": size} for at, size in counts.items()]
+
     def explain(
         self, profile: str, segment: str | None, definition: dict[str, Any] | None, others: Others
     ) -> dict[str, Any]:
@@ -221,6 +275,12 @@ class Desk:
         since = self._store.load([profile])[profile].since.get(found.id) if found else None
         told = explain(meant, known[profile], now, index.definitions)
         return {"profile": profile, "at": now, "since": since, "version": found.version if found else None, "why": told}
+
+
+def _watched_for(segments: Iterable[Segment]) -> dict[str, dict[str, Any]]:
+    """What is to be watched, by id."""
+    parts = [one for each in segments for one in (each.definition, each.coming) if one]
+    return {key: each for part in parts for key, each in signals(part).items()}
 
 
 def _looks_at(definition: Definition) -> set[str]:

@@ -162,6 +162,11 @@ class SegmentationService(Service):
         return self.store.desk.explain(profile, segment, definition, OverRpc(self))
 
     @rpc(expected_exceptions=SamlaError)
+    def history(self, segment: str, instants: list[int]) -> list[dict[str, int]]:
+        """How many were in at instants, by today's definition and events."""
+        return self.store.desk.history(segment, instants, OverRpc(self))
+
+    @rpc(expected_exceptions=SamlaError)
     def members(self, segment: str, after: str | None = None, limit: int = 100) -> list[str]:
         """A page of a segment's members."""
         found = self.store.segments.find(segment)

@@ -30,7 +30,7 @@ from shared.local.processes import free_ports, is_open
 from shared.local.suite import ROOT, Suite, eventually
 from shared.mongo import MongoTransactor, connect
 from shared.rpc import rpc_cluster
-from tests.bench import door, importing, likeness, load, profiles, resolution, storms
+from tests.bench import door, importing, likeness, load, profiles, resolution, segments, storms
 
 BATCH = 100
 BATCH_EVENTS = 40_000
@@ -282,6 +282,7 @@ def measure_suite(only: str) -> list[Measured]:
                 "resolution": lambda: resolution.measure(bench.note, settings),
                 "profile": lambda: profiles.measure(bench.note, settings, services, bench.key, bench.quiet),
                 "rebuild": lambda: bench.rebuild(mix),
+                "segments": lambda: segments.measure(bench.note, settings, bench.key, bench.quiet),
                 "memory": bench.memory,
                 "storm": bench.storms,
                 "import": bench.importing,

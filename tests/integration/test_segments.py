@@ -3,6 +3,7 @@
 import pytest
 
 from contracts.segmentation import ENTERED
+from services.segmentation.desk import Desk
 from shared.errors import Conflict, NotFound, SamlaError, Unavailable
 from tests.integration.segments_world import DAY, START, Segments
 
@@ -176,6 +177,34 @@ def test_a_preview_counts_exactly_shows_some_and_the_overlap_and_explains(world)
     assert not told["holds"] and [each["holds"] for each in told["all"]] == [False, False]
     with pytest.raises(NotFound):
         world.desk.explain("0" * 32, "deli", None, world)
+
+
+def test_a_segments_history_is_who_was_in_by_what_is_known_today(world):
+    """Also where what is watched keeps no more than its window."""
+    world.makes("deli", {**BOUGHT_DELI, "count": {"gte": 1}, "within": "30d"})
+    world.makes("spent", {**BOUGHT_DELI, "sum": {"gte": 5}, "of": "total", "within": "30d"})
+    for who, ago in ((ANN, 100), (ANN, 50), (BO, 45), (CIA, 1)):
+        world.does(who, event="Bought", department="DELI", total=5, at=START - ago * DAY)
+    world.evaluates()
+    instants = [START - each * DAY for each in (99, 60, 44, 10, 0)]
+    for key in ("deli", "spent"):
+        assert [each["size"] for each in world.desk.history(key, instants, world)] == [1, 0, 2, 0, 1]
+
+
+def test_segments_that_are_made_while_others_are_changed_are_made_all_the_same(world, monkeypatch):
+    """What was checked against others is checked again when those have moved."""
+    index, turns = world.desk._index, iter("ab")
+
+    def moved():
+        found = index()
+        if other := next(turns, None):
+            definition = {"event": "E", "count": {"gte": 1}}
+            Desk(world.kept, world.transactor, world.clock).create(other, "", definition, world)
+        return found
+
+    monkeypatch.setattr(world.desk, "_index", moved)
+    world.desk.create("mine", "", {"event": "E", "count": {"gte": 1}}, world)
+    assert {each.key for each in world.kept.all()} == {"a", "b", "mine"}
 
 
 def test_segments_that_cannot_be_are_refused_with_what_is_in_the_way(world):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from contracts.activation import WEBHOOK_TYPES
+from contracts.activation import AUDIENCE_EVENTS, ENTERED, FORMS, WEBHOOK_TYPES
 from services.activation.domain.delivery import Delivery
 from services.activation.domain.segment import Segment
 
@@ -14,16 +14,24 @@ MOST_VALUES: Final = 20
 """Values of one kind of identifier that a message holds at most: those seen last."""
 DEFAULT_IDENTIFIERS: Final = ("user", "email")
 """Kinds that a destination gets unless it is made with others."""
+SAMLA, TRACK, IDENTIFY = FORMS
 
 
 def body_of(
-    delivery: Delivery, segment: Segment, profile: str, facts: Mapping[str, Any], kinds: Collection[str]
+    delivery: Delivery,
+    segment: Segment,
+    profile: str,
+    facts: Mapping[str, Any],
+    kinds: Collection[str],
+    form: str = SAMLA,
 ) -> bytes:
-    """The body as JSON (contracts.activation.WebhookBody).
+    """The body as JSON (contracts.activation.WebhookBody, or AudienceBody where the destination's `form` is another).
 
     `profile` is the person's id by now (after a merge not the delivery's); `facts` is what the profile
     service knows; `kinds` are the identifiers that the destination may have.
     """
+    if form != SAMLA:
+        return orjson.dumps(_audience(delivery, segment, profile, identifiers_of(facts, kinds), form))
     message = {
         "type": WEBHOOK_TYPES[delivery.change],
         "timestamp": iso(delivery.at),
@@ -35,6 +43,32 @@ def body_of(
         },
     }
     return orjson.dumps(message)
+
+
+def _audience(
+    delivery: Delivery, segment: Segment, profile: str, identifiers: Mapping[str, Sequence[str]], form: str
+) -> dict[str, Any]:
+    """As Segment's users know it: somebody enters or exits an audience."""
+    inside = delivery.change == ENTERED
+    said: dict[str, Any] = {"traits": {segment.key: inside}}
+    if form == TRACK:
+        properties = {"audience_key": segment.key, segment.key: inside}
+        said = {"event": AUDIENCE_EVENTS[delivery.change], "properties": properties}
+    externals = [
+        {"id": value, "type": kind, "collection": "users", "encoding": "none"}
+        for kind, values in identifiers.items()
+        for value in values
+    ]
+    users, devices = identifiers.get("user"), identifiers.get("anonymous")
+    who = {"userId": users[0]} if users else {"anonymousId": devices[0] if devices else profile}
+    return {
+        "type": form,
+        "messageId": delivery.id,
+        "timestamp": iso(delivery.at),
+        **who,
+        **said,
+        "context": {"externalIds": externals},
+    }
 
 
 def identifiers_of(facts: Mapping[str, Any], kinds: Collection[str]) -> dict[str, list[str]]:

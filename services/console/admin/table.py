@@ -14,7 +14,7 @@ from contracts.activation import DeliveryRow, DestinationRow
 from contracts.admin import rows_of
 from contracts.collector import AgreementRow, QuarantineRow, Recleaned, Replayed, SourceRow, Tested, Traced
 from contracts.identity import CandidateRow, Explained, LikenessRow, SplitDone
-from contracts.segmentation import Previewed, SegmentRow, VersionRow, Why
+from contracts.segmentation import Previewed, SegmentRow, Size, VersionRow, Why
 
 ROOT: Final = "/api/v1"
 
@@ -87,6 +87,7 @@ Quarantine = rows_of(QuarantineRow, "QuarantineRows")
 Counts = rows_of(admin.QuarantineCount, "QuarantineCounts")
 Segments = rows_of(SegmentRow, "Segments")
 Versions = rows_of(VersionRow, "SegmentVersions")
+Sizes = rows_of(Size, "SegmentSizes")
 Destinations = rows_of(DestinationRow, "Destinations")
 Deliveries = rows_of(DeliveryRow, "Deliveries")
 Parked = rows_of(admin.ParkedRow, "Parked")
@@ -170,6 +171,9 @@ CALLS: Final[tuple[Call, ...]] = (
          takes=admin.SegmentChange),
     Call("GET", "/segments/{segment}/versions", "segmentation", "versions", "Its definitions, the latest first",
          Versions, under="items"),
+    Call("POST", "/segments/{segment}/history", "segmentation", "history",
+         "How many were in at instants, by today's definition and events", Sizes, takes=admin.Instants, under="items",
+         seconds=300),
     Call("GET", "/segments/{segment}/members", "segmentation", "members", "Its profiles, a page at a time",
          admin.Members, query=admin.MembersQuery, under="items"),
     Call("DELETE", "/segments/{segment}", "segmentation", "delete_segment", "Deletes it; its members leave it",

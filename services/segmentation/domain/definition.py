@@ -151,8 +151,12 @@ def _check_sum(definition: Definition, place: str) -> None:
         raise SamlaError(f"{place}: a sum names its currency, such as EUR, or with `of` the property to add")
     elif "where" in definition:
         raise SamlaError(f"{place}: with `where` a sum says `of` what, such as revenue")
-    if "currency" in definition and not (isinstance(currency, str) and len(currency) == 3):
-        raise SamlaError(f"{place}: a sum names its currency, such as EUR")
+    if "currency" in definition:
+        if not isinstance(currency, str) or len(currency) != 3:
+            raise SamlaError(f"{place}: a sum names its currency, such as EUR")
+        where = definition.get("where")
+        if isinstance(where, list) and len(where) >= MOST_WHERE:
+            raise SamlaError(f"{place}.where: the currency is a condition too, of {MOST_WHERE} at most")
 
 
 def _check_bounds(definition: Definition, place: str, what: str) -> None:
@@ -325,3 +329,11 @@ def _watching(event: Definition, measure: str, within: str | None, value: str = 
     if within is not None and milliseconds(within) <= LONGEST_MS:
         made["within"] = within
     return made
+
+
+def lasting(signal: Mapping[str, Any]) -> dict[str, Any]:
+    """A signal that can stand for this one at instants long past: nothing of it is dropped because something newer has
+    happened."""
+    if signal["measure"] == "sum":
+        return {**signal, "within": f"{LONGEST_MS // DAY_MS}d"}
+    return {**{name: each for name, each in signal.items() if name != "within"}, "measure": "times"}

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from contracts.activation import WebhookBody
+from contracts.activation import AudienceBody, WebhookBody
 from services.activation.domain.body import MOST_VALUES, body_of, identifiers_of, iso
 from services.activation.domain.segment import Segment, looks_at_special, segment_of
 from shared.policy import POLICY
@@ -39,6 +39,24 @@ def test_leaving_has_a_type_of_its_own():
     body = orjson.loads(body_of(pending(change="left"), SEGMENT, "f" * 32, {}, []))
     assert body["type"] == "segment.left"
     assert WebhookBody().validate(body) == {}
+
+
+def test_as_segments_audiences_somebody_enters_by_track_or_identify_and_exits():
+    """With the identifiers that the destination may have, under an id that stays the same over attempts."""
+    entered, left = pending(), pending(change="left")
+    track = orjson.loads(body_of(entered, SEGMENT, "f" * 32, FACTS, ["user"], "track"))
+    assert track == {
+        "type": "track", "event": "Audience Entered", "properties": {"audience_key": "buyers", "buyers": True},
+        "userId": "u-1", "messageId": entered.id, "timestamp": "2023-11-14T22:13:15.000Z",
+        "context": {"externalIds": [{"id": "u-1", "type": "user", "collection": "users", "encoding": "none"}]},
+    }  # fmt: skip
+    exited = orjson.loads(body_of(left, SEGMENT, "f" * 32, FACTS, ["user"], "track"))
+    assert (exited["event"], exited["properties"]) == ("Audience Exited", {"audience_key": "buyers", "buyers": False})
+    identify = orjson.loads(body_of(left, SEGMENT, "f" * 32, FACTS, ["email"], "identify"))
+    assert (identify["type"], identify["traits"], identify["anonymousId"]) == ("identify", {"buyers": False}, "f" * 32)
+    assert "userId" not in identify and "u-1" not in str(identify)
+    for body in (track, exited, identify):
+        assert AudienceBody().validate(body) == {}
 
 
 def test_only_the_kinds_that_the_destination_may_have_go_out():
