@@ -284,15 +284,31 @@ def test_an_acceptance_on_old_ground_is_looked_at_again(world):
         def __getattr__(self, name):
             return getattr(world.keyring, name)
 
-        def fenced(self, subjects):
+        def fenced(self, subjects, within=None):
             next(between, lambda: None)()
-            return world.keyring.fenced(subjects)
+            return world.keyring.fenced(subjects, within)
 
     desk = Desk(world.store, world.candidates, world.log, Busy(), world.transactor, world.now, world.checkpoints)
     with pytest.raises(Conflict, match="limit_of_user"):
         desk.accept(candidate)
     assert not world.facts(MERGED)
     world.verify()
+
+
+def test_of_who_begins_to_be_erased_nothing_is_said_either(world):
+    """Between the reading and the writing."""
+    world.proposes(NORTH, SOUTH)
+    candidate = world.candidate()
+    happens = world.desk._happens
+
+    def late(*arguments):
+        world.keyring.fence([world.subject(SOUTH), world.profile(SOUTH)])
+        happens(*arguments)
+
+    world.desk._happens = late
+    with pytest.raises(Conflict, match="being erased"):
+        world.desk.accept(candidate)
+    assert not world.facts(MERGED)
 
 
 def test_nothing_is_said_during_a_rebuild(world):

@@ -278,6 +278,8 @@ class Desk:
 
         def work(within: Transaction) -> None:
             self._checkpoints.guard(within)
+            if self._keyring.fenced({name for each in saying.people for name in (each.id, *each.members)}, within):
+                raise CheckpointMoved("one of the two is being erased since this was read")
             self._graph.save(saying.graph, saying.version, within)
             self._log.append(IDENTITY, events, within)
             self._store.close(saying.alike.candidate, within)
