@@ -61,6 +61,21 @@ class History:
         later = (fact for fact in self._about(parts) if _is_later(fact, founded))
         return sorted([*of_regroupings, *later], key=lambda each: each["order"])
 
+    def events(self, people: Collection[Person]) -> set[str]:
+        """The tracking events by which anything was decided about these people and all that they were merged from,
+        since they were last put together; also what a part was that has been regrouped by itself later: the events
+        that say nothing any more do no harm where all is decided again."""
+        founded = self._log.find(IDENTITY, {each.regrouped for each in people if each.regrouped})
+        found: set[str] = set()
+        for person in people:
+            parts = {person.id, *person.merged}
+            since = founded.get(person.regrouped or "")
+            facts = [each for each in unfolded(since) if each.get("profile") in parts] if since is not None else []
+            after = since.position if since is not None else 0
+            facts += [each for each in self._about(parts) if each["order"][0] > after]
+            found |= {str(fact["event"]) for fact in facts if fact.get("event")}
+        return found
+
     def before(self, person: Person, fact: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         """What had been decided about a person, in order, when this was; None where it holds no longer."""
         facts = self.of([person])

@@ -246,7 +246,7 @@ class Regrouping:
                 found[event.id] = event
             if len(found) > MOST_EVENTS:
                 raise SamlaError(TOO_MANY_EVENTS)
-        said = {str(fact["event"]) for fact in self._history.of(people) if fact.get("event")}
+        said = self._history.events(people)
         for each in self._store.given(members):
             said.add(each.event)
             if len(said) > MOST_EVENTS:

@@ -196,7 +196,7 @@ class Folding:
         states: dict[str, States] = {}
         for subject, position in upto.items():
             states |= folded_again(self._log, self._keyring, subject, position, parked, placing, defined.traits)
-        return Again(frozenset(upto), states, over, defined.version)
+        return Again(frozenset(upto), states, over, defined.version, upto, placing, frozenset(parked))
 
     def again(self, subjects: Collection[str], enough: float = math.inf) -> Again:
         """Subjects by today's fold and all computed traits, of all that was handled of them; the first of them, so that
@@ -219,10 +219,10 @@ class Folding:
         over = {at: each for at, each in over.items() if subject_of(at) in done}
         return Again(frozenset(done), states, over, defined.version, done, placing, frozenset(parked))
 
-    def further(self, again: Again) -> Again | None:
+    def further(self, again: Again, within: Transaction | None = None) -> Again | None:
         """The same, with what was handled since; None where that is no addition. `again` is used up."""
-        over = self._store.prints(again.subjects)
-        upto, parked, defined = self._handled(again.subjects), self._parked(), self._defined()
+        over = self._store.prints(again.subjects, within)
+        upto, parked, defined = self._handled(again.subjects, within), self._parked(), self._defined()
         turned = any(_turn(over, each) != _turn(again.over, each) for each in again.subjects)
         if turned or defined.version != again.defined or not again.parked <= parked:
             return None
@@ -261,9 +261,11 @@ class Folding:
         again, added = self._placed_anew(said, defined)
 
         def finish(within: Transaction) -> list[Output]:
+            nonlocal again
             gone = self._keyring.fenced(named_in(events) | said.subjects, within)
             if gone & named_in(events) != lost:
                 raise CheckpointMoved("somebody is being erased since this was prepared")
+            again = self._caught_up(again, within)
             self._put(again, gone, within)
             told: Told = {}
             made: list[NewEvent] = []
@@ -284,6 +286,17 @@ class Folding:
             return [(PROFILE, made), *self._changes(told, within)]
 
         return finish
+
+    def _caught_up(self, again: Again, within: Transaction) -> Again:
+        """With what was handled while it was folded: of a subject that events keep coming of, all would be folded again
+        and again without end. Raises CheckpointMoved where that is no addition."""
+        if self._store.prints(again.subjects, within) == again.over:
+            return again
+        # A copy: what is tried again after a conflict must find it as it was.
+        states = {at: {cls: copied(state) for cls, state in of.items()} for at, of in again.states.items()}
+        if (caught_up := self.further(again._replace(states=states), within)) is None:
+            raise CheckpointMoved("states have changed while their subjects were folded again")
+        return caught_up
 
     def _placed_anew(self, said: "Whose", defined: Defined) -> tuple[Again, list["Given"]]:
         """Subjects folded again, since some of their events are somebody else's than they were; and events that were
@@ -367,9 +380,9 @@ class Folding:
         placing = placing._replace(given={event: to for event, to in placing.given.items() if event not in lost})
         return self._folded(self._handled(subjects), placing, self._parked(), over)
 
-    def _handled(self, subjects: Collection[str]) -> dict[str, int]:
+    def _handled(self, subjects: Collection[str], within: Transaction | None = None) -> dict[str, int]:
         """Subject -> how far its partition was handled."""
-        handled = handled_by(STATES, self._checkpoints)
+        handled = handled_by(STATES, self._checkpoints, within.session if within else None)
         partitions = self._log.partitions(TRACKING)
         return {each: handled.get(f"{TRACKING}:{partition_of(each, partitions)}", 0) for each in subjects}
 

@@ -138,3 +138,28 @@ def test_a_subjects_states_are_bounded_together(world, rest):
         world.transactor.run(lambda within: world.states.save({subject: {rest: state}}, within))
     world.transactor.run(lambda within: world.states.save({subject: {rest: state}}, within, whole=True))
     world.transactor.run(lambda within: world.states.save({subject: {rest: state}}, within))
+
+
+def test_following_goes_on_though_events_keep_coming(world):
+    """Of a device that is folded again since it is shared: what was handled meanwhile is added, and not all folded once
+    more."""
+    world.happens(ANN, TABLET)
+    world.follow()
+    world.happens(BO, TABLET)
+    people = world.followers["profile.people"]
+    folding = people._prepare.__self__
+    inner, folded = folding._folded, []
+
+    def busy(*arguments):
+        found = inner(*arguments)
+        folded.append(world.sent(TABLET, at=1_000_500))
+        world.follow(STATES)
+        return found
+
+    folding._folded = busy
+    assert any(people.step([0]).handled for _ in range(3))
+    folding._folded = inner
+    world.settle()
+    world.follow()
+    assert len(folded) == 1 and set(folded) < world.events_of(ANN)
+    world.verify_profiles()
