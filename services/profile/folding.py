@@ -599,7 +599,7 @@ def regroup(
                 store.give(owners, within)
                 owners = {}
                 old, into = str(fact["profile"]), str(fact["into"])
-                store.merge(old, into, within, told={old, into}.isdisjoint(gone))
+                store.merge(old, into, within, gone)
             elif fact["type"] in _MARKING:
                 marking.say(fact)
         followed.append(event)

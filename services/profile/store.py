@@ -337,16 +337,18 @@ class ProfileStore:
         either = {"$or": [{"_id": {"$in": list(profiles)}}, {"into": {"$in": list(profiles)}}]}
         self.merges.delete_many(either, session=within.session if within else None)
 
-    def merge(self, old: str, into: str, within: Transaction | None = None, told: bool = True) -> None:
-        """All that was `old`'s is `into`'s; where `told`, the old one leads to it."""
+    def merge(
+        self, old: str, into: str, within: Transaction | None = None, gone: Collection[str] = frozenset()
+    ) -> None:
+        """All that was `old`'s is `into`'s, and the old one leads to it; nothing leads to, or from, who is `gone`."""
         session = within.session if within else None
         self.states.update_many({"profile": old}, {"$set": {"profile": into}}, session=session)
-        if not told:
+        if into in gone:
+            # As when `into` is erased later: what led to it goes.
+            self.merges.delete_many({"into": old}, session=session)
             return
-        steps = [
-            UpdateMany({"into": old}, {"$set": {"into": into}}),
-            UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True),
-        ]
+        steps: list[Any] = [UpdateMany({"into": old}, {"$set": {"into": into}})]
+        steps += [] if old in gone else [UpdateOne({"_id": old}, {"$set": {"into": into}}, upsert=True)]
         self.merges.bulk_write(steps, ordered=True, session=session)
 
     def erase(self, subjects: Collection[str], profiles: Collection[str], within: Transaction) -> None:
