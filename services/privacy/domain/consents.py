@@ -6,7 +6,7 @@ row is [agreed, source, by whom]. What holds is the last of them by (event time,
 Many sites stamp what was agreed to on every event. So of statements that say the same, by the same identifiers in the
 same week, the first and the last are kept, and that there were others in between ([..., True]); what is kept of a union
 follows from what is kept of its parts. Of more than MOST_SAID nothing is kept but that it was too much
-(docs/decisions/0023-what-is-kept-of-consents.md).
+(docs/decisions/0024-what-is-kept-of-consents.md).
 """
 
 import hashlib
