@@ -333,14 +333,15 @@ def value_of(measured_: Measured, now: int) -> Value:
     return Value(value, ends[living[0]] if living else None)
 
 
-def signal_value(measured_: Measured) -> dict[str, Any] | None:
-    """A signal as others get it: where its bucket begins (ms) -> how many, or the sum in units of 10^-9, as a
-    text; None where there were too many."""
+def signal_value(measured_: Measured) -> dict[str, int] | None:
+    """A signal as others get it: where its bucket begins (ms) -> how many, or the sum in units of 10^-9; None where
+    there were too many."""
     measure, window, buckets = measured_
     if TOO_MANY in buckets:
         return None
     width = width_of(window, measure)
     return {
+        # A sum as a text: JSON's integers end at 64 bits.
         str(int(bucket or 0) * width): content[1] if measure == "sum" else content
         for bucket, content in buckets.items()
     }
