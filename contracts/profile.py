@@ -15,6 +15,8 @@ SPLIT: Final = "profile.split.v1"
 
 EVERYTHING: Final = "*"
 """Among the names: anything may have changed."""
+CONSENTS: Final = "consents"
+"""Among the names: something was said about consent."""
 
 
 class Changed(Schema):
@@ -30,7 +32,8 @@ class Names(Schema):
         fields.String(),
         required=True,
         metadata={
-            "description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, computed.KEY, signals.ID, sensitive, or *"
+            "description": "ids.KIND, traits.NAME, events.NAME, opinions.KEY, computed.KEY, signals.ID, consents, "
+            "sensitive, or *"
         },
     )
 
@@ -77,8 +80,8 @@ events    {name: [count, first ms, last ms, {minute: count}, {currency: {minute:
 opinions  {key: [ms, event, {...}, source, party, agreement?]}
 computed  {key: [value, ms when it may change by itself or None]}
 signals   {id: {where its bucket begins (ms): number}}, of those that were asked for: how many, or a sum in units of
-          10^-9; None where there were too many to keep. The buckets of a window of a day or less are a second wide, of
-          up to 60 days a minute, of more an hour; all time is one bucket, 0.
+          10^-9, as a text; None where there were too many to keep. The buckets of a window of a day or less are a
+          second wide, of up to 60 days a minute, of more an hour; all time is one bucket, 0.
 """
 
 

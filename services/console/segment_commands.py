@@ -103,7 +103,11 @@ def lines(told: Mapping[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
     """An explanation's rows, one a part, moved in by how deep it stands."""
     held, indent = "yes" if told["holds"] else "no", "  " * depth
     if "condition" in told:
-        yield {"holds": held, "condition": indent + _written(told["condition"]), "found": _found(told["found"])}
+        yield {
+            "holds": held,
+            "condition": indent + _written(told["condition"]),
+            "found": _found(told["found"], told["condition"]),
+        }
         return
     if "segment" in told:
         yield {"holds": held, "condition": f"{indent}segment {told['segment']}", "found": ""}
@@ -120,7 +124,12 @@ def _written(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _found(value: Any) -> str:
+def _found(value: Any, condition: Mapping[str, Any]) -> str:
+    """Instants, where it was looked for some, as people read them."""
+    if value is not None and {"last", "first"} & condition.keys():
+        return show.moment(value)
+    if value is not None and "sequence" in condition:
+        return f"{show.moment(value['began'])} to {show.moment(value['ended'])}"
     return "nothing" if value is None else value if isinstance(value, str) else _written(value)
 
 

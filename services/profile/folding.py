@@ -9,7 +9,7 @@ import orjson
 
 from contracts import identity
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
-from contracts.profile import CHANGED, EVERYTHING, MERGED, SPLIT
+from contracts.profile import CHANGED, CONSENTS, EVERYTHING, MERGED, SPLIT
 from contracts.streams import PROFILE, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile.correcting import Said, as_they_stand, correction_id, said_by
@@ -22,7 +22,7 @@ from shared.checkpoints import Checkpoints, Place, handled_by
 from shared.consumer import Finish, Output
 from shared.errors import CheckpointMoved, Poison
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes, partition_of
-from shared.eventlog.sealed import held_class, is_sensitive, open_events
+from shared.eventlog.sealed import held_class, is_sensitive, open_events, open_raw
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
 from shared.mongo import pages
 from shared.transaction import Transaction
@@ -94,6 +94,7 @@ class Folding:
         corrections = [event for event in events if event.type == CORRECTED]
         said = [said_by(event) for event in events if event.type != CORRECTED]
         deltas = deltas_of(self._keyring, said, placing, defined.traits)
+        consenting = consenting_of(self._keyring, events)
         # One that cannot be read is parked for its own sake, not the next one of its subject for this one's.
         deltas_of(self._keyring, [said_by(event) for event in corrections])
         concerned = {*map(subject_of, deltas), *placing.marks, *(event.subject for event in corrections)}
@@ -119,6 +120,7 @@ class Folding:
             for at, profile in self._store.owners({*living, *folded}, within).items():
                 names, causes = told.setdefault(profile, (set(), []))
                 names |= {EVERYTHING} if at in folded else _names(living[at], defined)
+                names |= {CONSENTS} if subject_of(at) in consenting else set()
                 causes.append(reached[subject_of(at)])
             return self._changes(
                 {profile: (_telling(names), causes) for profile, (names, causes) in told.items()}, within
@@ -737,6 +739,12 @@ def _state(body: Mapping[str, Any], event: Event, identity: str, traits: Collect
         return state_of(body, identity, traits)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Poison(f"the body of event {event.id} is not what {event.type} says") from error
+
+
+def consenting_of(keyring: Keyring, events: Sequence[Event]) -> set[str]:
+    """The subjects of those events that may say something about consent, which the privacy service keeps."""
+    raws = zip(events, open_raw(keyring, events), strict=True)
+    return {event.subject for event, raw in raws if raw is not None and (b'"consent"' in raw or b'"gpc"' in raw)}
 
 
 def _telling(names: set[str]) -> set[str]:

@@ -280,7 +280,7 @@ def _pass(
     """Lets time pass for one profile; its membership in `people` is replaced. Gives the events."""
     turn = people[profile].turn
     evaluations = _evaluations(segments, index.definitions, facts)
-    begins = {name: each.since for name, each in segments.items()}
+    begins = {name: index.since(each) for name, each in segments.items()}
     people[profile], changes = passed(people[profile], evaluations, begins, until)
     return _told(changes, segments, profile, cause._replace(reason="time", seed=f"{profile} {turn}"))
 

@@ -153,10 +153,11 @@ def test_only_what_depends_on_what_changed_is_evaluated(world):
     world.evaluates()
     world.does(ANN, event="Other")
     world.evaluates()
-    evaluated = []
     index = world.evaluating.index()
     evaluated = {each.key for each in index.concerned({"events.E7", "ids.user"})}
     assert evaluated == {"s7", "nested"}
+    world.desk.create("agreed", "", {"consent": "ads", "is": True}, world)
+    assert "agreed" not in {each.key for each in world.evaluating.index().concerned({"events.E7", "ids.user"})}
     world.does(ANN, event="E7")
     world.evaluates()
     assert world.inside("s7") == {world.profile(ANN)} and world.inside("nested") == set()
@@ -239,6 +240,15 @@ def test_computed_traits_are_conditions_and_say_when_they_change(world):
     world.moves(days=40)
     left = (START - DAY) // MINUTE * MINUTE + 30 * DAY
     assert world.turns("big", ANN)[1:] == [(False, left, "time")]
+
+
+def test_amounts_beyond_what_json_holds_are_added_all_the_same(world):
+    """A thousand million millions, twice, and one cent."""
+    world.makes("rich", {**BOUGHT_DELI, "sum": {"gte": 1.5e15}, "of": "total"})
+    for total in (9.9e14, 9.9e14, 0.01):
+        world.does(ANN, event="Bought", department="DELI", total=total)
+    world.evaluates()
+    assert world.inside("rich") == {world.profile(ANN)}
 
 
 def test_who_is_merged_is_in_once_and_who_is_erased_in_nothing(world):

@@ -378,7 +378,8 @@ def signal_value(measured_: Measured) -> dict[str, int] | None:
         return None
     width = width_of(window, measure)
     return {
-        str(int(bucket or 0) * width): int(content[1]) if measure == "sum" else content
+        # A sum as a text: JSON's integers end at 64 bits.
+        str(int(bucket or 0) * width): content[1] if measure == "sum" else content
         for bucket, content in buckets.items()
     }
 

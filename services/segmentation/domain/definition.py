@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from contracts.profile import signal_id
+from contracts.profile import CONSENTS, signal_id
 from services.segmentation.domain.dates import DATES, check_date
 from shared.conditions import COMPARE, OPERATORS, check_condition, is_number, milliseconds
 from shared.errors import SamlaError
@@ -26,8 +26,6 @@ MOST_WHERE: Final = 20
 DAY_MS: Final = 86_400_000
 LONGEST_MS: Final = 3_660 * DAY_MS
 """What is watched for longer is watched for all time."""
-CONSENTS: Final = "consents"
-"""Among what a definition depends on: what the person has agreed to."""
 
 
 class Placed(NamedTuple):

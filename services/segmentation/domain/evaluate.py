@@ -91,7 +91,8 @@ def _event(leaf: Definition, facts: Facts, now: int) -> Answer:
 def _numbers(leaf: Definition, facts: Facts, now: int) -> tuple[Mapping[str, int], int, int]:
     """(numbers by bucket, ms of a bucket, digits behind the point)."""
     if watched := _watched(leaf, facts):
-        return watched[0] or {}, 1, SIGNAL_DIGITS if "sum" in leaf else 0
+        numbers = {bucket: int(number) for bucket, number in (watched[0] or {}).items()}
+        return numbers, 1, SIGNAL_DIGITS if "sum" in leaf else 0
     event = facts["events"].get(leaf["event"])
     if "sum" in leaf:
         currency = leaf["currency"].upper()

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from contracts.profile import EVERYTHING
-from services.segmentation.domain.definition import CONSENTS, Definition, depends_on, named, signals
+from services.segmentation.domain.definition import Definition, depends_on, named, signals
 from services.segmentation.domain.membership import Segment
 from services.segmentation.domain.nesting import reach
 
@@ -34,6 +34,8 @@ class Index:
             self._needs[segment.id] = _together(own_needs[key] for key in reached)
             for name in set[str]().union(*(own_names[key] for key in reached)):
                 self._by_name.setdefault(name, []).append(segment)
+        began = {each.key: each.since for each in self.segments.values()}
+        self._since = {each.id: max(began[key] for key in self._reach[each.key]) for each in self.segments.values()}
         ready = {each.key for each in self.segments.values() if each.ready}
         self._ready = {each.id: each for each in self.segments.values() if self._reach[each.key] <= ready}
 
@@ -41,8 +43,7 @@ class Index:
         """The segments that are evaluated, and whose answer the change of these names may change."""
         if EVERYTHING in names:
             return list(self._ready.values())
-        # What says something of consent is not told apart.
-        found = {each.id: each for name in (*names, CONSENTS) for each in self._by_name.get(name, ())}
+        found = {each.id: each for name in names for each in self._by_name.get(name, ())}
         return [each for each in found.values() if each.id in self._ready]
 
     def evaluated(self) -> Mapping[str, Segment]:
@@ -52,6 +53,10 @@ class Index:
     def needs(self, segments: Iterable[Segment]) -> Needs:
         """What is to be asked for to evaluate these."""
         return _together(self._needs[each.id] for each in segments)
+
+    def since(self, segment: Segment) -> int:
+        """When it, and all that it refers to, came in force as it is (ms)."""
+        return self._since[segment.id]
 
     def using(self, key: str) -> list[Segment]:
         """The other segments that refer to one, through others too."""
