@@ -23,6 +23,7 @@ OPERATORS: Final = ("is", "is_not", "in", "not_in", "contains", *TEXTS, "gt", "g
 LONGEST_TEXT: Final = 200
 """Characters that a text is compared with."""
 UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 WITHIN: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 
 
@@ -88,8 +89,11 @@ def exact(value: object) -> Decimal | None:
     """A finite number, also as a text, exactly as it was written; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    written = str(value).strip()
+    if NUMBER.fullmatch(written) is None:
+        return None
     try:
-        number = Decimal(str(value).strip())
+        number = Decimal(written)
     except InvalidOperation:
         return None
     return number if number.is_finite() else None

@@ -308,16 +308,17 @@ def _different(part: Mapping[str, Any]) -> Iterator[str]:
     """+ what is new, - what is gone, ~ what is another, and by how much."""
     for sign, way in (("+", "added"), ("-", "removed"), ("~", "changed")):
         for name, value in part[way].items():
-            yield f"{sign} {safe(str(name))}: {_difference(value)}"
+            yield f"{sign} {safe(str(name))}: {_difference(value, way)}"
 
 
-def _difference(value: Any) -> str:
+def _difference(value: Any, way: str) -> str:
     if isinstance(value, Mapping) and "to" in value:
         by = f" ({value['by']:+.10g})" if "by" in value else ""
         return f"{text(value.get('from'))} -> {text(value['to'])}{by}"
     if isinstance(value, Mapping) and "count" in value:
-        sums = [f"{'+' * (amount > 0)}{_money(amount, currency)}" for currency, amount in value["minor_units"].items()]
-        return ", ".join([f"{value['count']:+} times", *sums])
+        plus = "+" if way == "changed" else ""
+        sums = [f"{plus * (sum_ > 0)}{_money(sum_, currency)}" for currency, sum_ in value["minor_units"].items()]
+        return ", ".join([f"{plus * (value['count'] > 0)}{value['count']:,} times", *sums])
     return text(value)
 
 

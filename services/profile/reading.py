@@ -1,6 +1,7 @@
 """Profiles, read: facts for machines, a card for people, as of now or of any instant, what is different between two, a
 search, and everything for an export."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from services.profile.domain.comparing import differences
 from services.profile.domain.computed import Trait, measured, signal_of, signal_value
 from services.profile.domain.placing import Placing, subject_of
 from services.profile.domain.searching import conditions_of, found_in
-from services.profile.domain.state import State, empty, merge, merged
+from services.profile.domain.state import State, empty, merge, merged, with_traits
 from services.profile.domain.view import facts_of, view_of, with_ids
 from services.profile.opening import Opened, folded, opened
 from services.profile.policy import PolicyStore
@@ -96,12 +97,12 @@ class Reading:
         """What is known of each; ordinary data only. `signals`: ids of those to give, of which all are filled."""
         subjects = self._store.of_profiles(profiles)
         moved = self._store.merged_into([each for each in profiles if each not in subjects])
-        states = {profile: merged(_plain(of)) for profile, of in subjects.items()}
+        traits, now = self._shown_traits(), self._clock.now_ms()
+        watched = [each for each in self._traits.current().traits if each.signal and each.key in signals]
+        states = {profile: merged(_plain(of, [*traits, *watched])) for profile, of in subjects.items()}
         known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
-        traits, now = self._shown_traits(), self._clock.now_ms()
-        watched = [each for each in self._traits.current().traits if each.signal and each.key in signals]
         known |= {
             profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now, watched)}
             for profile, state in theirs.items()
@@ -182,10 +183,10 @@ class Reading:
         moved = self._store.merged_into(asked - subjects.keys())
         subjects |= self._store.of_profiles(set(moved.values()) - subjects.keys()) if moved else {}
         whole = {each: moved.get(each, each) for each in asked}
-        states = {profile: merged(_plain(of)) for profile, of in subjects.items()}
+        traits, now = self._shown_traits(), self._clock.now_ms()
+        states = {profile: merged(_plain(of, traits)) for profile, of in subjects.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         special = {profile: merged(_special(of)) if sensitive else None for profile, of in subjects.items()}
-        traits, now = self._shown_traits(), self._clock.now_ms()
         views = {profile: self._view(profile, theirs[profile], special[profile], traits, now) for profile in theirs}
         return [views.get(whole[each]) if each else None for each in profiles]
 
@@ -233,7 +234,8 @@ class Reading:
     ) -> dict[str, Any]:
         view = view_of(profile, state, self._believing, traits, now)
         if special is not None:
-            view["sensitive"] = view_of(profile, special, self._believing, traits, now, sensitive=True)
+            # Events of special categories are not measured.
+            view["sensitive"] = view_of(profile, special, self._believing, (), now, sensitive=True)
         return view
 
     def compare(
@@ -294,6 +296,8 @@ class Reading:
         for subject in dict.fromkeys(map(subject_of, where.slots)):
             placing = where.placing(subject)
             for page in reading(subject):
+                # Others get their turn in between: a history may be long.
+                time.sleep(0)
                 for event, identity, body in opened(self._keyring, page, cls):
                     if placing.slot_of(subject, identity, body["time"]) in where.slots:
                         yield event, identity, body
@@ -310,9 +314,10 @@ def _instant(at: At) -> int:
     return at.as_of if at.as_of is not None else at.known_at or 0
 
 
-def _plain(subjects: Sequence[Subject]) -> list[State]:
-    """The states of what is ordinary, under whatever agreement it came."""
-    return [state for each in subjects for cls, state in each.states.items() if not is_sensitive(cls)]
+def _plain(subjects: Sequence[Subject], traits: Collection[Trait]) -> list[State]:
+    """The states of what is ordinary, under whatever agreement it came; with these computed traits."""
+    ids = {each.id for each in traits}
+    return [with_traits(state, ids) for each in subjects for cls, state in each.states.items() if not is_sensitive(cls)]
 
 
 def _special(subjects: Sequence[Subject]) -> list[State]:

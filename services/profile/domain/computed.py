@@ -13,7 +13,7 @@ kept (`bounded`); as that depends on the events alone, order still does not matt
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -400,10 +400,15 @@ def _read(measure: str, contents: list[Content]) -> Any:
         return sum(contents)
     if not contents:
         return 0 if measure in ("sum", "distinct") else None
-    whole = contents[0]
-    for each in contents[1:]:
-        whole = _UNIONS[measure](whole, each)
-    return _VALUES[measure](whole)
+    return _VALUES[measure](_summed_up(contents) if measure in LISTING else reduce(_UNIONS[measure], contents))
+
+
+def _summed_up(contents: list[Content]) -> Content:
+    """All of `_counted`, in one: there may be thousands."""
+    counts: Counter[str] = Counter()
+    for each in contents:
+        counts.update(each)
+    return counts
 
 
 def _number(units: int, shares: int = 1) -> int | float:

@@ -24,9 +24,13 @@ OPINIONS: Final = frozenset(
     {"Survey Answered", "Survey Completed", "Feedback Given", "Product Reviewed", "NPS Answered", "Review Submitted"}
 )
 """Events that say what somebody thinks."""
-OPINION_KEYS: Final = ("question", "survey_id", "survey", "product_id", "product")
+OPINION_ABOUT: Final = ("survey_id", "survey", "product_id", "product")
+QUESTION: Final = "question"
+LONGEST_KEY: Final = 200
+"""Characters of what an opinion is about, and of its question."""
 OPINION_FIELDS: Final = (
     "answer",
+    "value",
     "rating",
     "score",
     "scale",
@@ -75,9 +79,11 @@ def _opinions(name: str, properties: Body) -> Iterator[tuple[str, dict[str, Any]
     said = {field: properties[field] for field in OPINION_FIELDS if field in properties}
     answers = properties.get("answers")
     listed = [each for each in answers if isinstance(each, Mapping)] if isinstance(answers, list) else []
-    for each in listed[:MOST_ANSWERS]:
+    for number, each in enumerate(listed[:MOST_ANSWERS], 1):
         own = {field: each[field] for field in OPINION_FIELDS if field in each}
-        yield _opinion_key(name, {**properties, **each}), said | own
+        key = _opinion_key(name, {**properties, **each})
+        # Answers that do not say what to are told by their place.
+        yield key if each.get(QUESTION) else f"{key} {number}", said | own
     if not listed:
         yield _opinion_key(name, properties), said
 
@@ -87,7 +93,10 @@ def _minute(time: int) -> str:
 
 
 def _opinion_key(name: str, properties: Mapping[str, Any]) -> str:
-    return next((str(properties[key])[:200] for key in OPINION_KEYS if properties.get(key)), name)
+    """What it is about and the question, as far as they are said."""
+    about = next((properties[key] for key in OPINION_ABOUT if properties.get(key)), None)
+    parts = [str(each)[:LONGEST_KEY] for each in (about, properties.get(QUESTION)) if each]
+    return ": ".join(parts) or name
 
 
 def _money(properties: Mapping[str, Any], time: int) -> dict[str, dict[str, int]]:
