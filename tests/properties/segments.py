@@ -126,6 +126,64 @@ people = st.fixed_dictionaries(
 )
 
 
+# Just a span apart, or a millisecond more or less: where it matters whether a bound counts.
+gaps = st.tuples(st.sampled_from([0, SECOND, 2 * MINUTE, HOUR, DAY]), st.sampled_from([-1, 0, 0, 0, 1]))
+
+
+@st.composite
+def close_people(draw):
+    """Whose events are as far apart as spans are long."""
+    person = draw(people)
+    after = 2 * MINUTE
+    for each in person["events"]:
+        after += max(0, sum(draw(gaps)))
+        each["after"] = after
+    return person
+
+
+short = st.sampled_from(["1s", "2m", "1h"])
+steps_close = st.one_of(
+    maybe(st.sampled_from([{"event": "A"}, {"event": "B"}]), within=short),
+    maybe(st.sampled_from([{"not": {"event": "A"}}, {"not": {"event": "B"}}]), within=short),
+)
+close_sequences = maybe(
+    st.builds(lambda rest: {"sequence": [{"event": "A"}, *rest]}, st.lists(steps_close, min_size=1, max_size=3)),
+    within=short,
+    span=short,
+)
+close_dates = st.builds(lambda op, point: {"trait": "due", op: point}, st.sampled_from(["before", "after"]), points)
+
+
+@st.composite
+def very_close_people(draw):
+    """Who does little else than a few of the same things, spans apart."""
+    made = draw(st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from([SECOND, 2 * MINUTE, HOUR])), max_size=5))
+    person, after = {**draw(people), "events": []}, 0
+    for name, gap in made:
+        after += gap + draw(st.sampled_from([-1, 0, 0, 0, 1]))
+        person["events"].append({"name": name, "after": after, "v": 1, "kind": "x", "currency": "EUR"})
+    return person
+
+
+def bounds_of(definition, person):
+    """Instants (from the last event on) at which a span of the definition ends, or just before or after."""
+    last = START + max((each["after"] for each in person["events"]), default=0)
+    spans_in = {ms(each) for each in _texts(definition) if each[-1] in UNITS and each[:-1].isdigit()}
+    starts = {START + each["after"] for each in person["events"]}
+    starts |= {each // width * width for each in starts for width in (SECOND, MINUTE, HOUR)}
+    ends = {start + span + near for start in starts for span in spans_in for near in (-1, 0, 1)}
+    if (due := _date(person["due"])) is not None:
+        ends |= {due + sign * span + near for span in (0, *spans_in) for sign in (-1, 1) for near in (-1, 0, 1)}
+    return sorted({last, *(each for each in ends if each >= last)})
+
+
+def _texts(value):
+    if isinstance(value, str) and value:
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(each)
+
+
 # Their facts, as the profile service has them
 
 

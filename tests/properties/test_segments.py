@@ -11,7 +11,22 @@ from hypothesis import strategies as st
 from services.segmentation.domain.definition import check, depends_on, leaves
 from services.segmentation.domain.evaluate import evaluate, explain
 from shared.errors import SamlaError
-from tests.properties.segments import DAY, START, facts_about, nested, offsets, people, plainly
+from tests.properties.segments import (
+    DAY,
+    START,
+    bounds_of,
+    close_dates,
+    close_people,
+    close_sequences,
+    facts_about,
+    nested,
+    offsets,
+    people,
+    plainly,
+    sequences,
+    very_close_people,
+)
+from tests.properties.segments import leaves as leaves_
 
 SCHEMA = jsonschema_rs.validator_for(
     orjson.loads((Path(__file__).parents[2] / "contracts" / "segment.schema.json").read_bytes())
@@ -26,7 +41,7 @@ def segments(draw):
     return draw(nested(["one", "two"])), {"one": one, "two": two}
 
 
-@settings(max_examples=1_200)
+@settings(max_examples=800)
 @given(segments(), people, offsets)
 def test_the_answer_is_what_a_plain_evaluation_over_all_events_gives(made, person, later):
     """Windows, sums, recency, sequences, nesting, relative dates, texts; at any instant after what is known."""
@@ -37,6 +52,21 @@ def test_the_answer_is_what_a_plain_evaluation_over_all_events_gives(made, perso
     answer = evaluate(definition, facts, now, others)
     assert answer.inside == plainly(definition, person, now, others)
     assert explain(definition, facts, now, others)["holds"] == answer.inside
+
+
+@settings(max_examples=1_500)
+@given(
+    st.one_of(
+        st.tuples(st.one_of(leaves_, sequences), close_people()),
+        st.tuples(st.one_of(close_sequences, close_sequences, close_dates), very_close_people()),
+    )
+)
+def test_bounds_are_where_they_are_said_to_be(made):
+    """At every instant at which a span ends, and the milliseconds before and after."""
+    definition, person = made
+    facts = facts_about(person, [definition], START)
+    for now in bounds_of(definition, person):
+        assert evaluate(definition, facts, now).inside == plainly(definition, person, now, {}), now - START
 
 
 @settings(max_examples=600)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from services.segmentation.domain.answer import Answer
 
-MOST_LOOKS: Final = 100
+MOST_LOOKS: Final = 50
 """At instants to come, until one is told at which the answer merely may change."""
 
 
