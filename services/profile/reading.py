@@ -136,7 +136,7 @@ class Reading:
     def _counted(self, subjects: Sequence[Subject], signals: Collection[Trait]) -> dict[str, Any]:
         """Signals from the log, by id."""
         state = empty()
-        for _, identity, body in self._bodies(self._where(subjects), ORDINARY, self._as_they_stand()):
+        for _, identity, body in self._bodies(self._where(subjects), ORDINARY, self._backwards(None)):
             if name := body.get("event"):
                 found = measured(signals, name, body["properties"], body["time"], identity)
                 merge(state, {**empty(), "computed": found})
