@@ -15,6 +15,8 @@ TYPES: Final = {kind: f"tracking.{kind}.v1" for kind in KINDS}
 CORRECTED: Final = "tracking.corrected.v1"
 """What an earlier event of the same subject should have said, by newer cleaning rules: `data` is a Corrected, the
 body stands in its place. Of several, the last one does."""
+REPLAYED: Final = "replayed"
+"""In `data` of an event that was replayed from the quarantine: when that was (ms). Its time is when it was received."""
 PARTIES: Final = ("first", "second", "third")
 """Whose data it is; the first ranks above the second, that above the third."""
 

@@ -46,7 +46,8 @@ class Replaying:
         passed = {each.id: (each, taken) for each in entries if isinstance(taken := found[each.id], Accepted)}
         failed = {name: each for name, each in found.items() if isinstance(each, SetAside)}
         if not dry:
-            self._appender.append([_item(entry, taken) for entry, taken in passed.values() if entry.kept])
+            now = self._now_ms()
+            self._appender.append([_item(entry, taken, now) for entry, taken in passed.values() if entry.kept])
             self._quarantine.remove(list(passed))
             self._quarantine.explain(failed)
         return {
@@ -73,5 +74,6 @@ _NO_AGREEMENT: Final = SetAside(0, "no_agreement", "", "its source has no agreem
 _GONE: Final = SetAside(0, "gone", "", "its source is gone, or it was erased", b"")
 
 
-def _item(entry: Entry, taken: Accepted) -> Item:
-    return Item(entry.source, entry.received, request_id(entry.received, new_id()), taken, entry.kept or Request())
+def _item(entry: Entry, taken: Accepted, now: int) -> Item:
+    correlation = request_id(entry.received, new_id())
+    return Item(entry.source, entry.received, correlation, taken, entry.kept or Request(), now)

@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError, WriteConcernError
 
 from contracts.streams import TRACKING
+from contracts.tracking import REPLAYED
 from services.collector.domain.agreement import class_of
 from services.collector.domain.intake import Accepted, Intake
 from services.collector.domain.raw import Request, received_of, request_of
@@ -86,6 +87,8 @@ class Item(NamedTuple):
     correlation: str
     message: Accepted
     request: Request
+    replayed: int | None = None
+    """When it was replayed from the quarantine (ms), if it was."""
 
 
 class Appender:
@@ -223,6 +226,7 @@ def _event(item: Item, subject: str, identity: str, texts: Any) -> NewEvent:
         source=item.source,
         subject=subject,
         time=item.received,
+        data={} if item.replayed is None else {REPLAYED: item.replayed},
         sealed=sealed,
         correlation=item.correlation,
     )

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from contracts.streams import TRACKING
-from contracts.tracking import CORRECTED
+from contracts.tracking import CORRECTED, REPLAYED
 from shared.eventlog import Event, EventLog
 from shared.keyring import Keyring
 
@@ -20,8 +20,8 @@ class Backwards(NamedTuple):
 
     said: list[Said]
     """The last one first."""
-    received: int
-    """When the earliest of the page was (ms)."""
+    appended: int
+    """By when all that stands before the page had been appended, and so received (ms); as far as clocks agree."""
 
 
 def said_by(event: Event) -> Said:
@@ -52,9 +52,16 @@ def backwards(log: EventLog, subject: str, known_at: int | None = None, size: in
     while page := log.read_subject_back(TRACKING, subject, at, size):
         at = page[-1].position
         known = [each for each in page if known_at is None or each.time <= known_at]
-        yield Backwards(list(_standing(known, corrected)), min(each.time for each in page))
+        yield Backwards(list(_standing(known, corrected)), max(map(_appended, page)))
         if len(page) < size:
             return
+
+
+def _appended(event: Event) -> int:
+    """When (ms). One that was replayed may have been received long before what stands before it; where it does not say
+    so, others of its page have the later time."""
+    replayed = event.data.get(REPLAYED)
+    return replayed if isinstance(replayed, int) else event.time
 
 
 def _standing(events: Iterable[Event], corrected: set[str]) -> Iterator[Said]:

@@ -1,10 +1,11 @@
 """What somebody did, latest first, a page at a time, through any length of history.
 
 A subject's events are read backwards by position, and no further than a page needs: nobody's event happens later than
-it was received, so behind one that was received long before the page's oldest line there is nothing for the page. Edges
-do not agree on the time to the millisecond, nor do events stand in quite the order in which they were received: hence
-the margin. What is kept meanwhile is the page, and the ids of events of which a correction was seen and not yet
-themselves.
+it was received, nor is received later than it was appended; so behind what was appended long before the page's oldest
+line there is nothing for the page. An event is appended when it is received, but for those that were replayed from the
+quarantine, which say when that was. Edges do not agree on the time to the millisecond, nor do events stand in quite
+the order in which they were received: hence the margin. What is kept meanwhile is the page, and the ids of events of
+which a correction was seen and not yet themselves.
 
 A page begins behind the last line of the one before; what came between them is read over again, as an event that was
 received late may stand anywhere.
@@ -24,8 +25,9 @@ from shared.eventlog import EventLog
 from shared.keyring import Keyring
 
 MARGIN_MS: Final = 3_600_000
-"""By how much an event may have been received before one that stands before it."""
-PAGE: Final = 500
+"""By how much an event that was not replayed may have been received before one that stands before it."""
+PAGE: Final = 250
+"""Events that are read at a time."""
 CURSOR: Final = re.compile(r"(-?[0-9]{1,18})\.([0-9a-f]{32})")
 
 Line = dict[str, Any]
@@ -58,12 +60,12 @@ class Timeline:
         return {"lines": lines[:limit], "next": last and f"{last['time']}.{last['event']}"}
 
     def _read(self, subject: str, slots: Collection[str], latest: "_Latest") -> None:
-        for said, received in backwards(self._log, subject, size=PAGE):
+        for said, appended in backwards(self._log, subject, size=PAGE):
             placing = self._store.placing([subject], [identity for _, identity in said])
             for _, identity, body in opened(self._keyring, said):
                 if placing.slot_of(subject, identity, body["time"]) in slots and (line := _line(body, identity)):
                     latest.add(line)
-            if latest.has_no_room_for(received + MARGIN_MS):
+            if latest.has_no_room_for(appended + MARGIN_MS):
                 return
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from contracts.streams import TRACKING
-from contracts.tracking import CORRECTED
+from contracts.tracking import CORRECTED, REPLAYED
 from services.collector import relay
 from services.collector.domain import quarantine as quarantined
 from services.collector.domain.agreement import checked
@@ -488,6 +488,17 @@ def test_messages_without_an_id_that_are_set_aside_count_as_often_as_they_came(w
     world.send(message, message, bad=True)
     assert world.replay(MEND) == 5
     assert consents(world, "ada") == [False, True, True, True, True]
+
+
+def test_a_replayed_event_says_when_it_was_replayed_and_others_say_nothing(world):
+    """It has the time of its receipt, and stands behind what was received since."""
+    world.send(misnamed("ada"), bad=True)
+    world.send(bought("ada", 2))
+    world.now += 1_000_000
+    assert world.replay(MEND) == 1
+    plain, replayed = world.events("ada")
+    assert replayed.time < plain.time
+    assert (plain.data, replayed.data) == ({}, {REPLAYED: world.now})
 
 
 def test_a_message_that_is_set_aside_again_is_kept_once(world):

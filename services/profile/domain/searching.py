@@ -3,7 +3,7 @@
     [{"trait": "plan", "is": "pro"}, {"identifier": "email", "exists": true}, {"computed": "spent", "gte": 100}]
 
 A trait is the value that is believed; a dotted name reaches into one (`address.city`). An identifier is any value of
-its kind.
+its kind, as the log has it; e-mails that it `is`, or is `in`, are looked for in lower case, as the log has them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -55,15 +55,27 @@ def _condition(given: object, place: str, computed: Collection[str]) -> Conditio
     rest = {word: value for word, value in given.items() if word != head}
     check_condition(rest, place, "a condition")
     if head == "computed" and name not in computed:
-        raise SamlaError(f"{place}.computed: there is no computed trait {name}, or it is still being filled")
+        raise SamlaError(f"{place}.computed: {_no_computed(name)}")
     if head == "trait" and POLICY.trait(name):
         raise SamlaError(f"{place}.trait: {name} is of a special category of data, and is not searched by")
     [(op, wanted)] = rest.items()
-    return Condition(head, name, op, wanted)
+    return Condition(head, name, op, _in_lower_case(op, wanted) if (head, name) == ("identifier", "email") else wanted)
+
+
+def _in_lower_case(op: str, wanted: Any) -> Any:
+    """What e-mails are to equal, as identity compares them; what other operators take is left as it is."""
+    if op in ("in", "not_in"):
+        return [_in_lower_case("is", each) for each in wanted]
+    return wanted.strip().lower() if op in ("is", "is_not") and isinstance(wanted, str) else wanted
+
+
+def _no_computed(key: str) -> str:
+    return f"there is no computed trait {key}, or it is still being filled"
 
 
 def found_in(facts: Facts, conditions: Sequence[Condition]) -> dict[str, list[Any]] | None:
-    """What of a profile is as the conditions say: {what was asked about: values}; None where one does not hold."""
+    """What of a profile is as the conditions say: {what was asked about: values}; None where one does not hold. Raises
+    SamlaError where a computed trait was removed since the conditions were checked."""
     found: dict[str, list[Any]] = {}
     for each in conditions:
         values = _VALUES[each.head](facts, each.name)
@@ -86,6 +98,8 @@ def _identifier(facts: Facts, kind: str) -> list[Any]:
 
 
 def _computed(facts: Facts, key: str) -> list[Any]:
+    if key not in facts["computed"]:
+        raise SamlaError(f"where: {_no_computed(key)}")
     value = facts["computed"][key][0]
     return [] if value is None else [value]
 

@@ -34,6 +34,8 @@ def found(where):
         ({"trait": "nothing", "is_not": "x"}, []),
         ({"identifier": "email", "exists": True}, ["a@x.se", "b@x.se"]),
         ({"identifier": "email", "contains": "b@"}, ["a@x.se", "b@x.se"]),
+        ({"identifier": "email", "is": " A@X.se"}, ["a@x.se", "b@x.se"]),
+        ({"identifier": "email", "in": ["c@x.se", "B@x.se"]}, ["a@x.se", "b@x.se"]),
         ({"computed": "spent", "gt": 12}, [12.5]),
         ({"computed": "city", "exists": False}, []),
     ],
@@ -48,6 +50,8 @@ def test_a_condition_holds_and_says_of_what(where, values):
         {"trait": "plan", "is": "free"}, {"trait": "nothing", "is": None}, {"identifier": "phone", "exists": True},
         {"computed": "city", "is": None}, {"trait": "a.b", "is": 1}, {"trait": "plan", "gt": 1},
         [{"trait": "plan", "is": "pro"}, {"identifier": "user", "is": "bo"}],
+        {"identifier": "email", "is_not": "A@x.se"}, {"identifier": "email", "not_in": ["A@x.se", 1]},
+        {"identifier": "email", "is": 1}, {"identifier": "user", "is": "Ada"},
     ],
 )  # fmt: skip
 def test_a_condition_does_not_hold(where):
@@ -77,3 +81,10 @@ def test_of_several_all_hold():
 def test_what_is_no_search_is_told_where_and_why(where, says):
     with pytest.raises(SamlaError, match=says):
         found(where)
+
+
+def test_a_computed_trait_that_is_removed_during_a_search_is_told_so():
+    """Those of whom it is asked have no value any more; that is not as if it did not hold of them."""
+    conditions = conditions_of({"computed": "gone", "exists": False}, {"gone"})
+    with pytest.raises(SamlaError, match="there is no computed trait gone"):
+        found_in(FACTS, conditions)
