@@ -102,8 +102,12 @@ class Reading:
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         traits, now = self._shown_traits(), self._clock.now_ms()
         watched = [each for each in self._traits.current().traits if each.signal and each.key in signals]
+        large = _too_large(subjects)
         known |= {
-            profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now, watched)}
+            profile: {
+                "profile": profile,
+                "facts": facts_of(state, self._believing, traits, now, watched, profile in large),
+            }
             for profile, state in theirs.items()
         }
         return known
@@ -186,7 +190,11 @@ class Reading:
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         special = {profile: merged(_special(of)) if sensitive else None for profile, of in subjects.items()}
         traits, now = self._shown_traits(), self._clock.now_ms()
-        views = {profile: self._view(profile, theirs[profile], special[profile], traits, now) for profile in theirs}
+        large = _too_large(subjects)
+        views = {
+            profile: self._view(profile, theirs[profile], special[profile], traits, now, profile in large)
+            for profile in theirs
+        }
         return [views.get(whole[each]) if each else None for each in profiles]
 
     def _as_of(self, profile: str, at: At, sensitive: bool) -> dict[str, Any] | None:
@@ -229,11 +237,17 @@ class Reading:
         return state
 
     def _view(
-        self, profile: str, state: State, special: State | None, traits: Collection[Trait], now: int
+        self,
+        profile: str,
+        state: State,
+        special: State | None,
+        traits: Collection[Trait],
+        now: int,
+        too_large: bool = False,
     ) -> dict[str, Any]:
-        view = view_of(profile, state, self._believing, traits, now)
+        view = view_of(profile, state, self._believing, traits, now, too_large=too_large)
         if special is not None:
-            view["sensitive"] = view_of(profile, special, self._believing, traits, now, sensitive=True)
+            view["sensitive"] = view_of(profile, special, self._believing, traits, now, True, too_large)
         return view
 
     def compare(
@@ -308,6 +322,11 @@ def check_batch(profiles: Sequence[object]) -> None:
 def _instant(at: At) -> int:
     """At which windows are read."""
     return at.as_of if at.as_of is not None else at.known_at or 0
+
+
+def _too_large(people: Mapping[str, Sequence[Subject]]) -> set[str]:
+    """The profiles of which something goes without what is computed."""
+    return {profile for profile, of in people.items() if any(each.too_large for each in of)}
 
 
 def _plain(subjects: Sequence[Subject]) -> list[State]:
