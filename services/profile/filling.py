@@ -1,7 +1,8 @@
 """Filling states that lack something, while everything goes on: traits that were defined after they were folded.
 
 Subjects are folded again from the log, some at a time; what happens to them meanwhile is added before they are written.
-Nothing is told of it: what somebody is by a trait was not known to anybody before.
+Nothing is told of it: what somebody is by a trait was not known to anybody before. But where a state becomes too large
+with it, or is no more, traits that were known go or come: that is told.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from services.profile.folding import Again, Folding
 from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.checkpoints import MongoCheckpoints
+from shared.clock import Clock
 from shared.errors import CheckpointMoved
 from shared.transaction import Transaction, Transactor
 
@@ -33,12 +35,14 @@ class Filling:
         folding: Folding,
         transactor: Transactor,
         checkpoints: MongoCheckpoints,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._traits = traits
         self._folding = folding
         self._transactor = transactor
         self._checkpoints = checkpoints
+        self._clock = clock or Clock()
 
     def step(self) -> bool:
         """Fills some; whether there may be more."""
@@ -60,7 +64,7 @@ class Filling:
 
         def work(within: Transaction) -> None:
             self._checkpoints.guard(within)
-            self._folding.put(again, within)
+            self._folding.tell(self._folding.put(again, within), self._clock.now_ms(), within)
 
         try:
             self._transactor.run(work)

@@ -23,7 +23,7 @@ from shared.consumer import Finish, Output
 from shared.errors import CheckpointMoved, Poison
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes, partition_of
 from shared.eventlog.sealed import held_class, is_sensitive, open_events, open_raw
-from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
+from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing, new_id
 from shared.mongo import pages
 from shared.transaction import Transaction
 
@@ -245,12 +245,39 @@ class Folding:
             add_each(states, readable(self._keyring, some, placing, defined.traits))
             time.sleep(0)
 
-    def put(self, again: Again, within: Transaction) -> None:
-        """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
+    def put(self, again: Again, within: Transaction) -> set[str]:
+        """Puts what was folded again in the place of what was; the slots that go without computed traits and did not
+        before, or the other way round. Raises CheckpointMoved where what was has changed."""
         gone = self._keyring.fenced(again.subjects, within)
+        before = self._store.without(again.subjects, within)
         self._put(again, gone, within)
+        after = self._store.without(again.subjects, within)
         self._store.let_be(gone, again.defined, within)
         self._store.settle([at for at in again.states if subject_of(at) not in gone], within)
+        return before ^ after
+
+    def tell(self, slots: Collection[str], now: int, within: Transaction) -> None:
+        """Tells, at `now` (ms), that whose these slots are has changed, though nothing has happened."""
+        told = set(self._store.owners(slots, within).values())
+        living = sorted(told - self._keyring.fenced(told, within)) if told else []
+        names = orjson.dumps({"names": [EVERYTHING]})
+        ids = {profile: new_id() for profile in living}
+        sealed = self._keyring.seal([Sealing(profile, ORDINARY, ids[profile], names) for profile in living])
+        made = [
+            NewEvent(
+                id=ids[profile],
+                type=CHANGED,
+                source=SERVICE,
+                subject=profile,
+                time=now,
+                data={"profile": profile},
+                sealed={ORDINARY: text},
+                correlation=ids[profile],
+            )
+            for profile, text in zip(living, sealed, strict=True)
+        ]
+        if made:
+            self._log.append(PROFILE, made, within)
 
     # Identity's decisions
 

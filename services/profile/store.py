@@ -236,6 +236,11 @@ class ProfileStore:
             found[int(row["_id"].get("d", 0)) if row["_id"]["v"] == FOLD_VERSION else OLDER] += int(row["n"])
         return found
 
+    def without(self, subjects: Collection[str], within: Transaction) -> set[str]:
+        """The slots of these subjects that go without computed traits, since they would be too large."""
+        chosen = {"$or": [{"_id": {"$in": list(subjects)}}, {"of": {"$in": list(subjects)}}], "too_large": True}
+        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=within.session)}
+
     def count_let_be(self, version: int) -> int:
         """Of how many slots what they lack of up to this version is not filled."""
         return self.states.count_documents({"let": {"$gte": version}})

@@ -9,8 +9,8 @@ import pytest
 
 from contracts.identity import SHARED
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
-from contracts.profile import CHANGED, signal_id
-from contracts.streams import IDENTITY, TRACKING
+from contracts.profile import CHANGED, EVERYTHING, signal_id
+from contracts.streams import IDENTITY, PROFILE, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile import filling, store
 from services.profile.domain.computed import MEASURES
@@ -361,6 +361,44 @@ def test_who_goes_without_is_rebuilt_as_live(world, monkeypatch):
     take_over(tools_of(world)).run()
     assert not any(each["computed"] for each in states_of(world, ANN))
     assert shown(world, ANN) == {"value": None, "too_large": True}
+
+
+def test_whose_traits_go_for_a_new_one_is_told_as_changed_and_nobody_else(world, monkeypatch):
+    """Else a segment by a trait that was known would go by it for ever."""
+    world.does(BO)
+    for number in range(30):
+        world.does(ANN, value=f"{number}" + "x" * 150)
+    world.settle()
+    world.follow()
+    world.me.traits.add("often", {"event": "E", "measure": "count"}, 1)
+    world.fill()
+    assert value(world, ANN, "often") == 30
+    bound(world, monkeypatch, ANN)
+    before = len(told_of(world))
+    for key in ("different", "different-too"):
+        world.me.traits.add(key, {"event": "E", "measure": "distinct", "value": "v"}, 1)
+        world.fill()
+    assert value(world, ANN, "often") is None
+    assert told_of(world)[before:] == [(world.profile(ANN), [EVERYTHING])]
+    monkeypatch.undo()
+    world.me.traits.add("more", {"event": "E", "measure": "count"}, 1)
+    world.fill()
+    assert value(world, ANN, "often") == 30
+    assert told_of(world)[before:] == [(world.profile(ANN), [EVERYTHING])] * 2
+
+
+def told_of(world):
+    """(profile, names) of what profile has told in one partition after the other."""
+    events = [
+        each
+        for partition in range(world.log.partitions(PROFILE))
+        for each in world.log.read(PROFILE, partition, 0, 1_000)
+        if each.type == CHANGED
+    ]
+    events.sort(key=lambda each: each.time)
+    return [
+        (each.subject, body["names"]) for each, body in zip(events, open_events(world.keyring, events), strict=True)
+    ]
 
 
 def states_of(world, who):
