@@ -78,7 +78,7 @@ ids       {kind: {value: [first seen ms, last seen ms, event, origin]}}
 traits    {name: [ms, event, value, source, party, agreement?]}        the value that is believed
 events    {name: [count, first ms, last ms, {minute: count}, {currency: {minute: minor units}}]}
 opinions  {key: [ms, event, {...}, source, party, agreement?]}
-computed  {key: [value, ms when it may change by itself or None]}
+computed  {key: [value, ms when it may change by itself or None]}; no value where it could not be kept
 signals   {id: {where its bucket begins (ms): number}}, of those that were asked for: how many, or a sum in units of
           10^-9, as a text; None where there were too many to keep. The buckets of a window of a day or less are a
           second wide, of up to 60 days a minute, of more an hour; all time is one bucket, 0.

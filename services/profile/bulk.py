@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from contracts.streams import IDENTITY, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile.domain.placing import subject_of
-from services.profile.domain.state import add
+from services.profile.domain.state import add, without_traits
 from services.profile.folding import PEOPLE, SERVICE, STATES, folded_again, named_in, readable, regroup
 from services.profile.store import ProfileStore, States
 from services.profile.traits import Defined
@@ -120,7 +120,7 @@ def write(tools: Tools, job: Job, store: ProfileStore, gathered: Gathered) -> No
         page = slots[start : start + WRITTEN]
         living = _living(page, tools.keyring.fenced({subject_of(each) for each in page}))
         for at, known in store.load(living).items():
-            add(gathered[at], known.states)
+            gathered[at] = add(without_traits(gathered[at]) if known.too_large else gathered[at], known.states)
         _save(job, store, {each: gathered[each] for each in living}, whole=False)
 
 

@@ -1,20 +1,20 @@
 """Filling states that lack something, while everything goes on: traits that were defined after they were folded.
 
 Subjects are folded again from the log, some at a time; what happens to them meanwhile is added before they are written.
-Nothing is told of it: what somebody is by a trait was not known to anybody before.
+Nothing is told of it: what somebody is by a trait was not known to anybody before. But where a state becomes too large
+with it, or is no more, traits that were known go or come: that is told.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-import structlog
-
 from services.profile.folding import Again, Folding
 from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.checkpoints import MongoCheckpoints
-from shared.errors import CheckpointMoved, Poison
+from shared.clock import Clock
+from shared.errors import CheckpointMoved
 from shared.transaction import Transaction, Transactor
 
 MOST_SUBJECTS: Final = 50
@@ -23,8 +23,6 @@ MOST_EVENTS: Final = 2_000
 """Of them, but for the last one's."""
 TRIES: Final = 10
 """At what others write meanwhile, each with less that is new."""
-
-logger = structlog.get_logger(__name__)
 
 
 class Filling:
@@ -37,18 +35,19 @@ class Filling:
         folding: Folding,
         transactor: Transactor,
         checkpoints: MongoCheckpoints,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._traits = traits
         self._folding = folding
         self._transactor = transactor
         self._checkpoints = checkpoints
-        self._many = MOST_SUBJECTS
+        self._clock = clock or Clock()
 
     def step(self) -> bool:
         """Fills some; whether there may be more."""
         version = self._traits.current().version
-        subjects = self._store.lacking(version, self._many)
+        subjects = self._store.lacking(version, MOST_SUBJECTS)
         if not subjects:
             # Nothing was folded without them since they were defined (see TraitStore), so nothing lacks them again.
             self._traits.fill(version)
@@ -65,28 +64,13 @@ class Filling:
 
         def work(within: Transaction) -> None:
             self._checkpoints.guard(within)
-            self._folding.put(again, within)
+            self._folding.tell(self._folding.put(again, within), self._clock.now_ms(), within)
 
         try:
             self._transactor.run(work)
         except CheckpointMoved:
             return False
-        except Poison:
-            # One of them would be too large; which, is found one by one.
-            if len(again.subjects) == 1:
-                self._let_be(again)
-            self._many = max(1, self._many // 2)
-            return True
-        self._many = min(MOST_SUBJECTS, self._many * 2)
         return True
-
-    def _let_be(self, again: Again) -> None:
-        def work(within: Transaction) -> None:
-            self._checkpoints.guard(within)
-            self._store.let_be(again.subjects, again.defined, within)
-
-        self._transactor.run(work)
-        logger.warning("somebody's state would be too large with a computed trait: it stays without", subjects=1)
 
     def rows(self) -> list[dict[str, object]]:
         """The traits, each with how many of all states still lack it."""

@@ -15,7 +15,7 @@ from contracts.tracking import CORRECTED
 from services.profile.correcting import Said, as_they_stand, correction_id, said_by
 from services.profile.domain.computed import Trait
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, slot, subject_of
-from services.profile.domain.state import FOLD_VERSION, add, copied, names_of, state_of
+from services.profile.domain.state import FOLD_VERSION, add, copied, names_of, state_of, without_traits
 from services.profile.store import CLASSES, Print, ProfileStore, States, Subject
 from services.profile.traits import Defined, TraitStore
 from shared.checkpoints import Checkpoints, Place, handled_by
@@ -23,7 +23,7 @@ from shared.consumer import Finish, Output
 from shared.errors import CheckpointMoved, Poison
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes, partition_of
 from shared.eventlog.sealed import held_class, is_sensitive, open_events, open_raw
-from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing
+from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealing, new_id
 from shared.mongo import pages
 from shared.transaction import Transaction
 
@@ -111,7 +111,7 @@ class Folding:
             gone = self._keyring.fenced({*reached, *(each.profile for each in known.values() if each.profile)}, within)
             self._check(reached, placing, known, within)
             living = {at: delta for at, delta in deltas.items() if subject_of(at) not in gone | again.subjects}
-            self._add(living, known, defined, within)
+            bare = self._add(living, known, defined, within)
             self._put(again, gone, within)
             self._store.see(placing.marks.keys() - gone, within)
             folded = {at for at in again.states if subject_of(at) not in gone}
@@ -119,7 +119,7 @@ class Folding:
             told: Told = {}
             for at, profile in self._store.owners({*living, *folded}, within).items():
                 names, causes = told.setdefault(profile, (set(), []))
-                names |= {EVERYTHING} if at in folded else _names(living[at], defined)
+                names |= {EVERYTHING} if at in folded or at in bare else _names(living[at], defined)
                 names |= {CONSENTS} if subject_of(at) in consenting else set()
                 causes.append(reached[subject_of(at)])
             return self._changes(
@@ -139,9 +139,9 @@ class Folding:
 
     def _add(
         self, deltas: Mapping[str, States], known: Mapping[str, Subject], defined: Defined, within: Transaction
-    ) -> None:
-        """Adds to the states of slots. Raises CheckpointMoved where an older fold has made them, or a computed trait
-        was defined since."""
+    ) -> set[str]:
+        """Adds to the states of slots; those that go without computed traits from now on. Raises CheckpointMoved where
+        an older fold has made them, or a computed trait was defined since."""
         if deltas:
             self._traits.check(defined.version, within)
         if any(known[at].version != FOLD_VERSION for at in deltas if at in known):
@@ -149,8 +149,11 @@ class Folding:
         # A slot without states begins with all of them; the others get the later ones when they are folded again.
         holding = {at: known[at].defined if at in known and known[at].states else defined.version for at in deltas}
         have = {at: known[at].states if at in known else {} for at in deltas}
-        added = {at: defined.of(delta, holding[at]) for at, delta in deltas.items()}
-        self._store.save(
+        added = {
+            at: without_traits(delta) if at in known and known[at].too_large else defined.of(delta, holding[at])
+            for at, delta in deltas.items()
+        }
+        return self._store.save(
             {at: add({cls: have[at][cls] for cls in delta if cls in have[at]}, delta) for at, delta in added.items()},
             within,
             defined=holding,
@@ -242,12 +245,39 @@ class Folding:
             add_each(states, readable(self._keyring, some, placing, defined.traits))
             time.sleep(0)
 
-    def put(self, again: Again, within: Transaction) -> None:
-        """Puts what was folded again in the place of what was. Raises CheckpointMoved where that has changed."""
+    def put(self, again: Again, within: Transaction) -> set[str]:
+        """Puts what was folded again in the place of what was; the slots that go without computed traits and did not
+        before, or the other way round. Raises CheckpointMoved where what was has changed."""
         gone = self._keyring.fenced(again.subjects, within)
+        before = self._store.without(again.subjects, within)
         self._put(again, gone, within)
+        after = self._store.without(again.subjects, within)
         self._store.let_be(gone, again.defined, within)
         self._store.settle([at for at in again.states if subject_of(at) not in gone], within)
+        return before ^ after
+
+    def tell(self, slots: Collection[str], now: int, within: Transaction) -> None:
+        """Tells, at `now` (ms), that whose these slots are has changed, though nothing has happened."""
+        told = set(self._store.owners(slots, within).values())
+        living = sorted(told - self._keyring.fenced(told, within)) if told else []
+        names = orjson.dumps({"names": [EVERYTHING]})
+        ids = {profile: new_id() for profile in living}
+        sealed = self._keyring.seal([Sealing(profile, ORDINARY, ids[profile], names) for profile in living])
+        made = [
+            NewEvent(
+                id=ids[profile],
+                type=CHANGED,
+                source=SERVICE,
+                subject=profile,
+                time=now,
+                data={"profile": profile},
+                sealed={ORDINARY: text},
+                correlation=ids[profile],
+            )
+            for profile, text in zip(living, sealed, strict=True)
+        ]
+        if made:
+            self._log.append(PROFILE, made, within)
 
     # Identity's decisions
 

@@ -103,8 +103,12 @@ class Reading:
         known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
+        large = _too_large(subjects)
         known |= {
-            profile: {"profile": profile, "facts": facts_of(state, self._believing, traits, now, watched)}
+            profile: {
+                "profile": profile,
+                "facts": facts_of(state, self._believing, traits, now, watched, profile in large),
+            }
             for profile, state in theirs.items()
         }
         return known
@@ -187,7 +191,11 @@ class Reading:
         states = {profile: merged(_plain(of, traits)) for profile, of in subjects.items()}
         theirs = self._theirs(states, {each.id: profile for profile, of in subjects.items() for each in of})
         special = {profile: merged(_special(of)) if sensitive else None for profile, of in subjects.items()}
-        views = {profile: self._view(profile, theirs[profile], special[profile], traits, now) for profile in theirs}
+        large = _too_large(subjects)
+        views = {
+            profile: self._view(profile, theirs[profile], special[profile], traits, now, profile in large)
+            for profile in theirs
+        }
         return [views.get(whole[each]) if each else None for each in profiles]
 
     def _as_of(self, profile: str, at: At, sensitive: bool) -> dict[str, Any] | None:
@@ -230,9 +238,15 @@ class Reading:
         return state
 
     def _view(
-        self, profile: str, state: State, special: State | None, traits: Collection[Trait], now: int
+        self,
+        profile: str,
+        state: State,
+        special: State | None,
+        traits: Collection[Trait],
+        now: int,
+        too_large: bool = False,
     ) -> dict[str, Any]:
-        view = view_of(profile, state, self._believing, traits, now)
+        view = view_of(profile, state, self._believing, traits, now, too_large=too_large)
         if special is not None:
             # Events of special categories are not measured.
             view["sensitive"] = view_of(profile, special, self._believing, (), now, sensitive=True)
@@ -318,6 +332,11 @@ def _plain(subjects: Sequence[Subject], traits: Collection[Trait]) -> list[State
     """The states of what is ordinary, under whatever agreement it came; with these computed traits."""
     ids = {each.id for each in traits}
     return [with_traits(state, ids) for each in subjects for cls, state in each.states.items() if not is_sensitive(cls)]
+
+
+def _too_large(people: Mapping[str, Sequence[Subject]]) -> set[str]:
+    """The profiles of which something goes without what is computed."""
+    return {profile for profile, of in people.items() if any(each.too_large for each in of)}
 
 
 def _special(subjects: Sequence[Subject]) -> list[State]:

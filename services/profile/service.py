@@ -57,7 +57,9 @@ class Parts:
         self.policies = PolicyStore(runtime.db, runtime.transactor)
         self.policies.setup()
         self.folding = Folding(self.states, runtime.log, runtime.keyring, runtime.checkpoints, self.traits)
-        self.filling = Filling(self.states, self.traits, self.folding, runtime.transactor, runtime.checkpoints)
+        self.filling = Filling(
+            self.states, self.traits, self.folding, runtime.transactor, runtime.checkpoints, runtime.clock
+        )
         self.renewing = Renewing(runtime.db, self.states, runtime.checkpoints, runtime.transactor)
         self.renewing.start()
         self.reading = Reading(self.states, runtime.log, runtime.keyring, self.traits, runtime.clock, self.policies)

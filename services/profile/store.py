@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
+import structlog
 from bson.binary import Binary
 from bson.int64 import Int64
 from pymongo import ASCENDING, DeleteOne, UpdateMany, UpdateOne
 from pymongo.database import Database
 
 from services.profile.domain.placing import PLAIN, Marks, Placing, receiver_of, subject_of
-from services.profile.domain.state import FOLD_VERSION, State, as_kept, lifted, with_traits
+from services.profile.domain.state import FOLD_VERSION, State, as_kept, lifted, with_traits, without_traits
 from shared.errors import Poison
 from shared.keyring import ORDINARY, SENSITIVE, Keyring, Sealed, Sealing
 from shared.mongo import BESIDE, pages
@@ -35,8 +36,12 @@ FIRST_WITH_ORIGINS: Final = 3
 
 States = dict[str, State]
 """Class of data -> state."""
+Texts = dict[str, bytes]
+"""The same, to be sealed."""
 SealedStates = dict[str, bytes]
 """As they are kept; sealing the same state twice does not give the same."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Subject(NamedTuple):
@@ -52,6 +57,8 @@ class Subject(NamedTuple):
     """Moves on with what is said of whose its events are."""
     defined: int = 0
     """The computed traits that came with later versions of their set are not in the states."""
+    too_large: bool = False
+    """With computed traits: none are in the states, and none are added until they are folded again."""
 
 
 class Print(NamedTuple):
@@ -111,6 +118,7 @@ class ProfileStore:
                 _since(doc),
                 int(doc.get("turn", 0)),
                 int(doc.get("d", 0)),
+                bool(doc.get("too_large", False)),
             )
             for doc in documents
         }
@@ -143,36 +151,55 @@ class ProfileStore:
         within: Transaction | None = None,
         whole: bool = False,
         defined: Mapping[str, int] | int = 0,
-    ) -> None:
+    ) -> set[str]:
         """Writes states; whose they are stays as it is. With `whole`, classes of data that are not among them go.
-        `defined`: up to which version of the set of computed traits they hold these; of each slot, or of all."""
-        slots = [(subject, cls) for subject, each in states.items() for cls in each]
-        texts = [orjson.dumps(as_kept(states[subject][cls])) for subject, cls in slots]
-        if any(len(text) > BIGGEST_STATE for text in texts):
-            raise Poison(f"a subject's state would be larger than {BIGGEST_STATE} bytes")
-        sizes = dict.fromkeys(states, 0)
-        for (at, _), text in zip(slots, texts, strict=True):
-            sizes[at] += len(text)
-        if any(size > BIGGEST_STATE for size in self._with_the_rest(sizes, {} if whole else states, within).values()):
-            raise Poison(f"a subject's states together would be larger than {BIGGEST_STATE} bytes")
-        sealed = self._keyring.seal(
-            [Sealing(subject_of(at), cls, _place(at), text) for (at, cls), text in zip(slots, texts, strict=True)]
-        )
+        `defined`: up to which version of the set of computed traits they hold these; of each slot, or of all. Those
+        that are too large with what is computed are kept without it, and marked; which. Raises Poison where one is too
+        large all the same."""
+        texts = {at: _texts(each) for at, each in states.items()}
+        if large := self._too_large(texts, {} if whole else states, within):
+            texts |= {at: _texts(each) for at, each in self._bare(states, large, whole, within).items()}
+            if self._too_large({at: texts[at] for at in large}, {}, within):
+                raise Poison(f"a subject's states together would be larger than {BIGGEST_STATE} bytes")
+            logger.warning("states would be too large with what is computed: they are kept without", states=len(large))
+        slots = [(at, cls) for at, each in texts.items() for cls in each]
+        sealed = self._keyring.seal([Sealing(subject_of(at), cls, _place(at), texts[at][cls]) for at, cls in slots])
         kept: dict[str, SealedStates] = {subject: {} for subject in states}
         for (subject, cls), text in zip(slots, sealed, strict=True):
             kept[subject][cls] = Binary(text)
         fields: dict[str, dict[str, Any]] = {
-            subject: {"v": FOLD_VERSION, "d": defined if isinstance(defined, int) else defined[subject]}
-            | ({"s": each} if whole else {f"s.{cls}": text for cls, text in each.items()})
-            for subject, each in kept.items()
+            at: {"v": FOLD_VERSION, "d": defined if isinstance(defined, int) else defined[at]}
+            | ({"s": each} if whole or at in large else {f"s.{cls}": text for cls, text in each.items()})
+            | ({"too_large": True} if at in large else {})
+            for at, each in kept.items()
         }
         for at in kept:
             if (to := receiver_of(at)) is not None:
                 fields[at] |= {"of": subject_of(at), "to": to}
-        anew = {"$unset": {"let": ""}} if whole else {}
+        ended = {at: {"let": ""} | ({} if at in large else {"too_large": ""}) for at in (fields if whole else ())}
         self._write(
-            [UpdateOne({"_id": at}, {"$set": each, **anew}, upsert=True) for at, each in fields.items()], within
+            [
+                UpdateOne({"_id": at}, {"$set": each} | ({"$unset": ended[at]} if at in ended else {}), upsert=True)
+                for at, each in fields.items()
+            ],
+            within,
         )
+        return large
+
+    def _too_large(
+        self, texts: Mapping[str, Texts], states: Mapping[str, States], within: Transaction | None
+    ) -> set[str]:
+        """The slots whose states are larger than they may be, with what the documents of `states` hold besides."""
+        sizes = {at: sum(map(len, each.values())) for at, each in texts.items()}
+        return {at for at, size in self._with_the_rest(sizes, states, within).items() if size > BIGGEST_STATE}
+
+    def _bare(
+        self, states: Mapping[str, States], slots: Collection[str], whole: bool, within: Transaction | None
+    ) -> dict[str, States]:
+        """All states of these slots, without what is computed; what is not among `states` is looked up."""
+        known = {} if whole else self.load(slots, within)
+        held = {at: known[at].states if at in known else {} for at in slots}
+        return {at: without_traits({**held[at], **states[at]}) for at in slots}
 
     def _with_the_rest(
         self, sizes: Mapping[str, int], states: Mapping[str, States], within: Transaction | None
@@ -209,12 +236,17 @@ class ProfileStore:
             found[int(row["_id"].get("d", 0)) if row["_id"]["v"] == FOLD_VERSION else OLDER] += int(row["n"])
         return found
 
+    def without(self, subjects: Collection[str], within: Transaction) -> set[str]:
+        """The slots of these subjects that go without computed traits, since they would be too large."""
+        chosen = {"$or": [{"_id": {"$in": list(subjects)}}, {"of": {"$in": list(subjects)}}], "too_large": True}
+        return {doc["_id"] for doc in self.states.find(chosen, {"_id": 1}, session=within.session)}
+
     def count_let_be(self, version: int) -> int:
         """Of how many slots what they lack of up to this version is not filled."""
         return self.states.count_documents({"let": {"$gte": version}})
 
     def let_be(self, subjects: Collection[str], version: int, within: Transaction) -> None:
-        """What these lack of up to this version is not filled: they are erased, or would be too large with it."""
+        """What these lack of up to this version is not filled: they are erased."""
         chosen = {"$or": [{"_id": {"$in": list(subjects)}}, {"of": {"$in": list(subjects)}}]}
         self.states.update_many(chosen, {"$set": {"let": version}}, session=within.session)
 
@@ -426,6 +458,10 @@ class ProfileStore:
             yield f"merge {doc['_id']}", str(doc["into"]).encode()
         for doc in self.given.find({}, session=session, batch_size=PAGE).sort("_id", ASCENDING):
             yield f"given {doc['_id']}", f"{doc['subject']} {doc['to']}".encode()
+
+
+def _texts(states: States) -> Texts:
+    return {cls: orjson.dumps(as_kept(state)) for cls, state in states.items()}
 
 
 def _place(at: str) -> str:

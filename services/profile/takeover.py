@@ -8,6 +8,7 @@ a rebuild that was cut off has committed, and ends the hold of one that has not.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from pymongo.database import Database
@@ -20,7 +21,7 @@ from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.checkpoints import MongoCheckpoints, Parked, Place
 from shared.consumer import PARKS, Consumer, Finish, Prepare
-from shared.errors import SamlaError, SubjectsFenced, Unavailable
+from shared.errors import CheckpointMoved, SamlaError, SubjectsFenced, Unavailable
 from shared.eventlog import Event, EventLog
 from shared.lease import Lease
 from shared.mongo import MongoTransactor
@@ -240,7 +241,9 @@ class Beside:
 
     def _put(self, subjects: Sequence[str]) -> None:
         again = self._folding.again(subjects)
-        self._tools.transactor.run(lambda within: self._folding.put(again, within))
+        # A trait was defined meanwhile: they still lack something, and are folded once more.
+        with suppress(CheckpointMoved):
+            self._tools.transactor.run(lambda within: self._folding.put(again, within))
 
     def advance(self, upto: Mapping[Place, int]) -> int:
         """Handles what live has handled, no more; how many events. Raises what keeps failing."""

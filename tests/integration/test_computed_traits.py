@@ -7,9 +7,10 @@ import time
 import orjson
 import pytest
 
+from contracts.identity import SHARED
 from contracts.privacy import ERASURE_COMPLETED, SUBJECTS_ERASED
-from contracts.profile import CHANGED
-from contracts.streams import IDENTITY, TRACKING
+from contracts.profile import CHANGED, EVERYTHING, signal_id
+from contracts.streams import IDENTITY, PROFILE, TRACKING
 from contracts.tracking import CORRECTED
 from services.profile import filling, store
 from services.profile.domain.computed import MEASURES
@@ -18,6 +19,7 @@ from services.profile.folding import STATES, Folding
 from services.profile.policy import TELL_SECONDS, PolicyStore, Telling
 from services.profile.reading import Reading
 from services.profile.store import ProfileStore
+from services.profile.takeover import SUBSCRIPTIONS, Beside
 from services.profile.traits import MOST_TRAITS, TraitStore
 from shared.checkpoints import MongoCheckpoints
 from shared.clock import Clock
@@ -30,6 +32,7 @@ from shared.keystore import MongoKeyStore
 from shared.mongo import MongoTransactor, connect
 from shared.transaction import Again
 from tests.integration.identity_world import World
+from tests.integration.test_rebuilding import take_over, tools_of
 
 ANN, BO, TABLET, ANNS, BOS = (
     ("user", "ann"), ("user", "bo"), ("anonymous", "tablet"), ("email", "ann@x.se"), ("email", "bo@x.se"),
@@ -304,6 +307,177 @@ def test_who_would_be_too_large_with_it_goes_without_and_holds_up_nobody(world, 
     world.follow()
     assert world.states.load([world.subject(ANN)])[world.subject(ANN)].states[ORDINARY]["events"]["E"][0] == 32
     assert not world.marks.parked()
+
+
+def bound(world, monkeypatch, who, more=600):
+    """A state may be by so much larger than this one's is."""
+    held = world.states.load([world.subject(who)])[world.subject(who)].states
+    monkeypatch.setattr(store, "BIGGEST_STATE", len(orjson.dumps(held)) + more)
+
+
+def goes_without(world, monkeypatch, who=ANN):
+    """Somebody whose state would be too large with a trait; it is filled."""
+    for number in range(30):
+        world.does(who, value=f"{number}" + "x" * 150)
+    world.settle()
+    world.follow()
+    bound(world, monkeypatch, who)
+    world.me.traits.add("different", {"event": "E", "measure": "distinct", "value": "v"}, 1)
+    world.me.traits.watch("someone", {SIGNAL: {"event": "E", "measure": "count"}}, 1)
+    for _ in range(10):
+        world.me.filling.step()
+    assert all(row["filled"] for row in world.me.traits.rows(None))
+
+
+SIGNAL = signal_id({"event": "E", "measure": "count"})
+
+
+def shown(world, who):
+    return world.me.reading.show(world.profile(who))["computed"]["different"]
+
+
+def test_who_goes_without_is_shown_as_too_large_and_not_as_nothing(world, monkeypatch):
+    """Nor are signals none."""
+    world.does(BO)
+    goes_without(world, monkeypatch)
+    assert shown(world, ANN) == {"value": None, "too_large": True} and shown(world, BO) == {"value": 1}
+    for who, signal in ((ANN, None), (BO, {"0": 1})):
+        facts = world.me.reading.facts([world.profile(who)], [SIGNAL])[world.profile(who)]["facts"]
+        assert facts["signals"] == {SIGNAL: signal}
+    assert value(world, ANN, "different") is None
+    world.does(ANN, value="more")
+    world.follow()
+    assert shown(world, ANN) == {"value": None, "too_large": True}
+
+
+def test_who_goes_without_is_rebuilt_as_live(world, monkeypatch):
+    """And with what happened since, which adds nothing that is computed."""
+    goes_without(world, monkeypatch)
+    world.verify_profiles()
+    world.does(ANN, value="more")
+    world.follow()
+    assert not any(each["computed"] for each in states_of(world, ANN))
+    world.verify_profiles()
+    take_over(tools_of(world)).run()
+    assert not any(each["computed"] for each in states_of(world, ANN))
+    assert shown(world, ANN) == {"value": None, "too_large": True}
+
+
+def test_whose_traits_go_for_a_new_one_is_told_as_changed_and_nobody_else(world, monkeypatch):
+    """Else a segment by a trait that was known would go by it for ever."""
+    world.does(BO)
+    for number in range(30):
+        world.does(ANN, value=f"{number}" + "x" * 150)
+    world.settle()
+    world.follow()
+    world.me.traits.add("often", {"event": "E", "measure": "count"}, 1)
+    world.fill()
+    assert value(world, ANN, "often") == 30
+    bound(world, monkeypatch, ANN)
+    before = len(told_of(world))
+    for key in ("different", "different-too"):
+        world.me.traits.add(key, {"event": "E", "measure": "distinct", "value": "v"}, 1)
+        world.fill()
+    assert value(world, ANN, "often") is None
+    assert told_of(world)[before:] == [(world.profile(ANN), [EVERYTHING])]
+    monkeypatch.undo()
+    world.me.traits.add("more", {"event": "E", "measure": "count"}, 1)
+    world.fill()
+    assert value(world, ANN, "often") == 30
+    assert told_of(world)[before:] == [(world.profile(ANN), [EVERYTHING])] * 2
+
+
+def told_of(world):
+    """(profile, names) of what profile has told in one partition after the other."""
+    events = [
+        each
+        for partition in range(world.log.partitions(PROFILE))
+        for each in world.log.read(PROFILE, partition, 0, 1_000)
+        if each.type == CHANGED
+    ]
+    events.sort(key=lambda each: each.time)
+    return [
+        (each.subject, body["names"]) for each, body in zip(events, open_events(world.keyring, events), strict=True)
+    ]
+
+
+def states_of(world, who):
+    return world.states.load([world.subject(who)])[world.subject(who)].states.values()
+
+
+def test_what_is_corrected_of_who_goes_without_is_handled(world, monkeypatch):
+    """Where it makes the state small enough, the traits are there again."""
+    goes_without(world, monkeypatch)
+    event = world.does(ANN, value="new")
+    world.follow()
+    world.does(ANN, value="short", corrects=event)
+    world.follow()
+    assert not world.marks.parked() and shown(world, ANN)["too_large"]
+    monkeypatch.undo()
+    world.does(ANN, value="shorter", corrects=event)
+    world.follow()
+    assert shown(world, ANN) == {"value": 31}
+
+
+def test_a_device_that_goes_without_is_shared_all_the_same(world, monkeypatch):
+    """What identity decides of it is followed; and who is erased of those who use it is."""
+    world.does(ANN, TABLET)
+    goes_without(world, monkeypatch, TABLET)
+    world.does(BO, TABLET, at=NOW + 1)
+    world.settle()
+    world.follow()
+    assert not world.marks.parked() and any(each.type == SHARED for each in world.facts())
+    world.verify_profiles()
+    world.does(TABLET, BO, at=NOW + 1)
+    world.settle()
+    world.follow()
+    assert world.states.given.count_documents({}) > 0
+    world.erases(BO)
+    assert not world.marks.parked() and world.states.given.count_documents({}) == 0
+    world.verify_profiles()
+
+
+def test_what_would_make_a_state_too_large_only_by_its_traits_is_handled_without_them(world, monkeypatch):
+    """It is told that everything has changed; and it is as it is rebuilt."""
+    world.me.traits.add("different", {"event": "E", "measure": "distinct", "value": "v"}, 1)
+    world.does(ANN, value="a")
+    world.settle()
+    world.follow()
+    world.fill()
+    bound(world, monkeypatch, ANN)
+    for number in range(5):
+        world.does(ANN, value=f"{number}" + "x" * 150)
+        world.follow()
+    assert not world.marks.parked() and shown(world, ANN) == {"value": None, "too_large": True}
+    [state] = states_of(world, ANN)
+    assert state["events"]["E"][0] == 6
+    world.verify_profiles()
+    monkeypatch.setattr(store, "BIGGEST_STATE", 100)
+    world.does(ANN, value=1)
+    world.follow()
+    assert len(world.marks.parked()) == 1, "too large without them, too"
+
+
+def test_a_trait_that_is_defined_while_a_rebuild_fills_does_not_end_it(world):
+    """It looks again."""
+    world.does(ANN)
+    world.settle()
+    world.follow()
+    tools = tools_of(world)
+    beside = Beside(tools, "_rebuilt_x")
+    beside.setup()
+    beside.advance({place: at for place, at in world.marks.all().items() if place.subscription in SUBSCRIPTIONS})
+    world.me.traits.add("one", {"event": "E", "measure": "count"}, 1)
+    inner = beside._folding.again
+
+    def busy(subjects):
+        made = inner(subjects)
+        if len(world.me.traits.rows()) == 1:
+            world.me.traits.add("two", {"event": "E", "measure": "count"}, 1)
+        return made
+
+    beside._folding.again = busy
+    assert beside.fill() == 1 and beside.store.lacking(2, 9) == []
 
 
 def test_a_long_history_is_filled_though_something_happens_to_it_all_the_time(world, monkeypatch):

@@ -231,6 +231,11 @@ def with_traits(state: State, ids: Collection[str]) -> State:
     return {**state, "computed": {name: each for name, each in state["computed"].items() if name in ids}}
 
 
+def without_traits(states: Mapping[str, State]) -> dict[str, State]:
+    """States by class of data without all that is computed."""
+    return {cls: with_traits(state, ()) for cls, state in states.items()}
+
+
 # States by an older fold
 
 

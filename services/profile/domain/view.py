@@ -4,25 +4,35 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from services.profile.domain.believing import Believing, Origin
-from services.profile.domain.computed import Trait, Value, is_listed_in_full, nothing, signal_value, value_of
+from services.profile.domain.computed import Measured, Trait, Value, is_listed_in_full, nothing, signal_value, value_of
 from services.profile.domain.state import State
 from shared.policy import POLICY
 
 
 def facts_of(
-    state: State, believing: Believing, traits: Collection[Trait], now: int, signals: Collection[Trait] = ()
+    state: State,
+    believing: Believing,
+    traits: Collection[Trait],
+    now: int,
+    signals: Collection[Trait] = (),
+    too_large: bool = False,
 ) -> dict[str, Any]:
-    """What is known (contracts.profile.Facts), at `now` (ms): of several values the one that is believed."""
+    """What is known (contracts.profile.Facts), at `now` (ms): of several values the one that is believed. `too_large`:
+    some of it goes without what is computed, of which nothing can be said."""
     return {
         "ids": state["ids"],
         "traits": {name: _believed(believing, name, said) for name, said in state["traits"].items()},
         "events": {name: event[:5] for name, event in state["events"].items()},
         "opinions": {key: _believed(believing, key, said) for key, said in state["opinions"].items()},
-        "computed": {trait.key: list(computed(state, trait, now)) for trait in traits},
-        "signals": {
-            each.key: signal_value(held) if (held := state["computed"].get(each.id)) else {} for each in signals
+        "computed": {
+            trait.key: list(Value(None, None) if too_large else computed(state, trait, now)) for trait in traits
         },
+        "signals": {each.key: None if too_large else _signal(state["computed"].get(each.id)) for each in signals},
     }
+
+
+def _signal(held: Measured | None) -> dict[str, Any] | None:
+    return signal_value(held) if held else {}
 
 
 def _believed(believing: Believing, name: str, said: Mapping[str, list[Any]]) -> list[Any]:
@@ -39,9 +49,16 @@ def computed(state: State, trait: Trait, now: int) -> Value:
 
 
 def view_of(
-    profile: str, state: State, believing: Believing, traits: Collection[Trait], now: int, sensitive: bool = False
+    profile: str,
+    state: State,
+    believing: Believing,
+    traits: Collection[Trait],
+    now: int,
+    sensitive: bool = False,
+    too_large: bool = False,
 ) -> dict[str, Any]:
-    """The four parts: identity, quantitative, descriptive, qualitative; and what is computed, at `now` (ms)."""
+    """The four parts: identity, quantitative, descriptive, qualitative; and what is computed, at `now` (ms).
+    `too_large`: as for `facts_of`."""
     return {
         "profile": profile,
         "identity": {kind: _ids(values) for kind, values in sorted(state["ids"].items())},
@@ -54,7 +71,10 @@ def view_of(
             key: _said(believing.ordered(key, said), SPECIAL if sensitive else None)
             for key, said in sorted(state["opinions"].items())
         },
-        "computed": {trait.key: _computed(state, trait, now) for trait in sorted(traits, key=lambda each: each.key)},
+        "computed": {
+            trait.key: {"value": None, "too_large": True} if too_large else _computed(state, trait, now)
+            for trait in sorted(traits, key=lambda each: each.key)
+        },
     }
 
 
