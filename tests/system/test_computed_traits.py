@@ -64,6 +64,20 @@ def test_a_trait_that_a_segment_uses_is_not_removed(world):
     assert key not in [each["key"] for each in world.ask("profile", "traits")]
 
 
+def test_no_trait_is_removed_while_segmentation_does_not_say_whether_it_is_used(world):
+    """It is down: nothing hangs, the error says so, and afterwards the trait may go."""
+    key = f"idle-{world.fresh()}"
+    world.samla("profile", "trait", "add", key, json.dumps({"event": world.event, "measure": "count"}), "--no-wait")
+    world.suite.process("segmentation").kill()
+    try:
+        told = failing(world, "profile", "trait", "remove", key)
+    finally:
+        world.restart("segmentation")
+    assert "segmentation does not say which segments use" in told
+    assert key in [each["key"] for each in world.ask("profile", "traits")]
+    world.samla("profile", "trait", "remove", key)
+
+
 @pytest.fixture
 def shipped(world):
     """The policy as it was, afterwards."""
