@@ -128,7 +128,7 @@ RPCS: Final[dict[str, str]] = {
     "everything": "(profile) -> {profile, events, corrected}: what an export holds",
     "add_trait": "(key, definition) -> {key, definition, created, filled, left, of}: it is filled from the log",
     "traits": "() -> [{key, definition, created, filled, left, of}], oldest first",
-    "remove_trait": "(key) -> None",
+    "remove_trait": "(key) -> None; refused (Conflict) while a segment uses it, and while segmentation does not say",
     "policy": "() -> {version, policy, versions: [{version, policy, since, told, looked, changed}]}: whom to believe",
     "set_policy": "(policy) -> as `policy`; of whom something else is believed by it is told in the background",
     "stats": "() -> {profiles, subjects, merges}",

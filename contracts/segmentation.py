@@ -129,6 +129,8 @@ RPCS: Final[dict[str, str]] = {
     "members": "(segment, after?, limit?) -> [profile]; the segment's id or key",
     "of": "(profile) -> [{segment, key, name, since}]",
     "delete_segment": "(segment) -> how many left it",
+    "uses": "(name) -> [key] of the segments that depend on a name of profile.changed (computed.KEY, traits.NAME ...), "
+    "now or by a definition to come, through others too",
     "stats": "() -> {segments, memberships}",
 }
 """RPC of the service `segmentation` -> its arguments and reply."""

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from shared.errors import SamlaError
+
 CATEGORY_FIELDS: Final = ("category", "product_category", "department", "product_type")
 """Where a product says what it is."""
 
@@ -52,6 +54,19 @@ class Policy:
     def trait(self, name: str) -> str | None:
         """The special category of a trait, or None."""
         return self._traits.get(plain(name))
+
+    def path(self, path: str) -> str | None:
+        """The special category that any part of a dotted path (`address.religion`) names, or None."""
+        return next((category for name in path.split(".") if (category := self.trait(name))), None)
+
+    def check_path(self, path: str, place: str, use: str) -> None:
+        """Raises SamlaError, saying where and by which law, for a path that names a special category. `use`: what it is
+        not used for, such as `searches`."""
+        if category := self.path(path):
+            raise SamlaError(
+                f"{place}: {path} tells of {category.replace('_', ' ')}. What is of a special category of data "
+                f"({self.law}) is not used for {use}: see contracts/data_policy.json"
+            )
 
     def event(self, name: str) -> str | None:
         """The special category of an event's name, or None."""

@@ -70,7 +70,7 @@ def trait_list(as_json: AsJson = False) -> None:
 
 @trait.command("remove")
 def trait_remove(key: str) -> None:
-    """It is computed no longer."""
+    """It is computed no longer. Refused while a segment uses it: change or delete that first."""
     ask("profile", "remove_trait", key)
 
 

@@ -1,10 +1,11 @@
 """The nameko service `profile`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import eventlet
+from nameko.exceptions import MethodNotFound, RemoteError, UnknownService
 from nameko.rpc import RpcProxy, rpc
 
 from contracts.profile import Known, Signal, signal_id
@@ -17,7 +18,7 @@ from services.profile.renewing import Renewing
 from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.consumer import Finish
-from shared.errors import SamlaError
+from shared.errors import SamlaError, Unavailable
 from shared.eventlog import Event
 from shared.rpc import time_limit
 from shared.runtime import Runtime
@@ -79,6 +80,7 @@ class ProfileService(Service):
 
     name = "profile"
     identity = RpcProxy("identity")
+    segmentation = RpcProxy("segmentation")
     store: Parts
 
     @classmethod
@@ -131,8 +133,8 @@ class ProfileService(Service):
 
     @rpc(expected_exceptions=SamlaError)
     def remove_trait(self, key: str) -> None:
-        """It is computed no longer."""
-        self.store.traits.remove(key)
+        """It is computed no longer; refused while a segment uses it."""
+        self.store.traits.remove(key, self._uses)
 
     @rpc
     def policy(self) -> dict[str, Any]:
@@ -198,6 +200,17 @@ class ProfileService(Service):
     def search(self, where: Any, after: str | None = None, limit: int = 100) -> dict[str, Any]:
         """The profiles of whom conditions hold, a page at a time."""
         return self.store.reading.search(where, after or "", max(1, min(limit, MOST_PROFILES)))
+
+    def _uses(self, name: str) -> Sequence[str]:
+        """traits.Uses."""
+        try:
+            with time_limit("segmentation", ASK_SECONDS):
+                found: Sequence[str] = self.segmentation.uses(name)
+        except (Unavailable, UnknownService, MethodNotFound, RemoteError) as error:
+            raise Unavailable(
+                f"segmentation does not say which segments use {name}: try again when it is up"
+            ) from error
+        return found
 
     def _identified(self, asked: list[Who], then: bool = False) -> list[Identified]:
         """Who is asked about, where by an identifier, as identity compares it. One that others use, too, is nobody's;

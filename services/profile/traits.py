@@ -5,23 +5,27 @@ folded again it is added to by those only (see filling.py).
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 from pymongo import ASCENDING
 from pymongo.database import Database
 
-from services.profile.domain.computed import Trait, Traits, signal_of, trait_of
+from services.profile.domain.computed import Trait, Traits, check_ordinary, signal_of, trait_of
 from services.profile.domain.state import with_traits
 from services.profile.store import States
 from shared.checkpoints import MongoCheckpoints
-from shared.errors import CheckpointMoved, SamlaError
+from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
 from shared.keyring import new_id
 from shared.mongo import MongoTransactor
 from shared.transaction import Transaction, Transactor
 
 T = TypeVar("T")
+
+Uses = Callable[[str], Sequence[str]]
+"""segmentation.uses: a name such as `computed.spent` -> the keys of the segments that depend on it. Raises Unavailable
+where there is no answer."""
 
 KEY: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 USERS: Final = ""
@@ -82,16 +86,17 @@ class TraitStore:
     # Changing
 
     def add(self, key: str, definition: Mapping[str, Any], now: int) -> dict[str, Any]:
-        """A new one, to be filled. Raises SamlaError where it is none, its key is taken, or there are too many."""
+        """A new one, to be filled. Raises Conflict where its key is taken, SamlaError where it is none, or of a special
+        category of data, or there are too many."""
         if not isinstance(key, str) or not KEY.fullmatch(key):
             raise SamlaError("a trait's key is made of a-z, 0-9, - and _, 64 at most")
-        trait_of("", key, 0, definition)
+        check_ordinary(trait_of("", key, 0, definition))
         _written(definition)
 
         def work(within: Transaction) -> dict[str, Any]:
             rows = self.rows(session=within.session)
             if any(row["key"] == key for row in rows):
-                raise SamlaError(f"there is a computed trait {key} already")
+                raise Conflict(f"there is a computed trait {key} already")
             if len(rows) >= MOST_TRAITS:
                 raise SamlaError(f"there are {MOST_TRAITS} computed traits already, which is the most")
             [made] = self._insert(USERS, {key: definition}, now, within)
@@ -118,12 +123,19 @@ class TraitStore:
         self._change(work)
         return self.watched(owner)
 
-    def remove(self, key: str) -> None:
-        """It is computed no longer. Raises SamlaError where there is none."""
+    def remove(self, key: str, uses: Uses) -> None:
+        """It is computed no longer. Raises NotFound where there is none, Conflict while segments use it, which
+        would stay as they are for ever."""
+        if not any(row["key"] == key for row in self.rows()):
+            raise NotFound(f"there is no computed trait {key}")
+        if using := uses(f"computed.{key}"):
+            raise Conflict(
+                f"the segments {', '.join(using)} use the computed trait {key}: change or delete those first"
+            )
 
         def work(within: Transaction) -> None:
             if not self._remove(USERS, [key], within):
-                raise SamlaError(f"there is no computed trait {key}")
+                raise NotFound(f"there is no computed trait {key}")
 
         self._change(work)
 

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from contracts.profile import signal_id
 from services.segmentation.asking import Others, facts_of, with_consents
-from services.segmentation.domain.definition import KEY, Definition, check, lasting, named, signals
+from services.segmentation.domain.definition import KEY, Definition, check, depends_on, lasting, named, signals
 from services.segmentation.domain.evaluate import evaluate, explain
 from services.segmentation.domain.index import Index, needs_of
 from services.segmentation.domain.membership import Segment
-from services.segmentation.domain.nesting import check_nesting, check_unused
+from services.segmentation.domain.nesting import check_nesting, check_unused, using
 from services.segmentation.domain.special import refusal, special
 from services.segmentation.store import SegmentationStore
 from shared.clock import Clock
@@ -147,6 +147,14 @@ class Desk:
         size = self._store.sizes().get(found.id, 0)
         self._change(index, lambda within: self._store.delete(found, within))
         return size
+
+    def uses(self, name: str) -> list[str]:
+        """The keys of the segments that depend on a name (`computed.spent`), now or by a definition to come, through
+        others too."""
+        index = self._index()
+        graph = self._graph(index)
+        found = {key for key, definitions in graph.items() if any(name in depends_on(each) for each in definitions)}
+        return sorted(found | using(found, graph))
 
     # What follows from that
 

@@ -188,6 +188,11 @@ class SegmentationService(Service):
         return self.store.desk.delete(segment)
 
     @rpc
+    def uses(self, name: str) -> list[str]:
+        """The keys of the segments that depend on something that is known of people, such as `computed.spent`."""
+        return self.store.desk.uses(name)
+
+    @rpc
     def stats(self) -> dict[str, int]:
         """Segments and memberships."""
         sizes = self.store.segments.sizes()

@@ -88,6 +88,10 @@ class Segments(World):
     def traits(self):
         return self.filling.rows()
 
+    def removes(self, key):
+        """A computed trait, as profile removes it."""
+        self.defined.remove(key, self.desk.uses)
+
     def agreed(self, asked, causes):
         requests = [
             {"profile": profile, "purpose": purpose, "causes": causes[profile], "segment_sensitive": False}

@@ -24,7 +24,7 @@ from services.profile.traits import MOST_TRAITS, TraitStore
 from shared.checkpoints import MongoCheckpoints
 from shared.clock import Clock
 from shared.consumer import Consumer
-from shared.errors import CheckpointMoved, SamlaError, Unavailable
+from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError, Unavailable
 from shared.eventlog import MongoEventLog, NewEvent, derive_id
 from shared.eventlog.sealed import open_events
 from shared.keyring import ORDINARY, Keyring, Sealing
@@ -533,6 +533,49 @@ def test_progress_is_honest_and_a_trait_is_shown_once_it_is_filled(world):
     assert all(told["often"] == [1, None] for told in world.computed().values())
 
 
+def nobody(name):
+    """No segment uses it."""
+    return []
+
+
+def test_a_trait_that_a_segment_uses_or_may_use_stays(world):
+    """Where segments do not say whether they do, it stays too, and one that there is not is not asked for."""
+    world.me.traits.add("it", {"event": "E", "measure": "count"}, 1)
+    asked = []
+
+    def big(name):
+        asked.append(name)
+        return ["big", "rich"]
+
+    def silent(name):
+        raise Unavailable("segmentation does not answer")
+
+    with pytest.raises(Conflict, match="the segments big, rich use the computed trait it"):
+        world.me.traits.remove("it", big)
+    with pytest.raises(Unavailable, match="segmentation"):
+        world.me.traits.remove("it", silent)
+    with pytest.raises(NotFound, match="no computed trait them"):
+        world.me.traits.remove("them", big)
+    assert asked == ["computed.it"] and [row["key"] for row in world.me.traits.rows()] == ["it"]
+    world.me.traits.remove("it", nobody)
+    assert world.me.traits.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ({"measure": "last", "value": "deep.diagnosis"}, "trait.value: deep.diagnosis"),
+        ({"measure": "last", "value": "bloodType.rh"}, "trait.value: bloodType.rh"),
+        ({"where": [{"property": "page", "is": 1}, {"property": "a.Religion.b", "is": 1}]}, r"trait.where\[1\]: a.Rel"),
+    ],
+)
+def test_nothing_is_computed_of_a_path_that_names_a_special_category(world, more, place):
+    """Any part of it, however it is spelt; the part and the law are told."""
+    with pytest.raises(SamlaError, match=f"{place}.* tells of .*GDPR Art. 9"):
+        world.me.traits.add("it", {"event": "E", "measure": "count", **more}, 1)
+    world.me.traits.add("it", {"event": "E", "measure": "last", "value": "deep.diagnosed_by"}, 1)
+
+
 def test_removing_a_trait_and_defining_another_by_its_name(world):
     """The new one has nothing of the old one's."""
     world.does(ANN, value=5)
@@ -540,10 +583,10 @@ def test_removing_a_trait_and_defining_another_by_its_name(world):
     world.follow()
     world.me.traits.add("it", {"event": "E", "measure": "count"}, 1)
     world.fill()
-    world.me.traits.remove("it")
+    world.me.traits.remove("it", nobody)
     assert world.computed()[world.profile(ANN)] == {}
-    with pytest.raises(SamlaError, match="no computed trait it"):
-        world.me.traits.remove("it")
+    with pytest.raises(NotFound, match="no computed trait it"):
+        world.me.traits.remove("it", nobody)
     world.verify_profiles()
     world.me.traits.add("it", {"event": "E", "measure": "sum", "value": "v"}, 1)
     world.fill()
@@ -569,7 +612,7 @@ def test_a_hundred_traits_and_not_one_more(world):
         world.me.traits.add(f"t{number}", {"event": "E", "measure": "sum", "value": "v"}, 1)
     with pytest.raises(SamlaError, match="the most"):
         world.me.traits.add("more", {"event": "E", "measure": "count"}, 1)
-    with pytest.raises(SamlaError, match="already"):
+    with pytest.raises(Conflict, match="already"):
         world.me.traits.add("t1", {"event": "E", "measure": "count"}, 1)
     world.fill()
     assert set(map(tuple, world.computed()[world.profile(ANN)].values())) == {(5, None)}

@@ -242,6 +242,35 @@ def test_computed_traits_are_conditions_and_say_when_they_change(world):
     assert world.turns("big", ANN)[1:] == [(False, left, "time")]
 
 
+def test_what_uses_a_computed_trait_is_told_and_it_is_not_removed_while_anything_does(world):
+    """By name, through other segments, and by a definition that is still to come, or to go; of signals nobody asks."""
+    for key in ("spent", "often"):
+        world.defined.add(key, {"event": "Bought", "measure": "count"}, START)
+    world.makes("big", {"any": [{"computed": "spent", "gte": 1}, {"trait": "plan", "is": "pro"}]})
+    world.makes("around", {"not": {"segment": "big"}})
+    world.makes("other", {"trait": "plan", "is": "pro"})
+    world.does(ANN, event="Bought")
+    world.evaluates()
+    assert world.desk.uses("computed.spent") == ["around", "big"]
+    assert world.desk.uses("traits.plan") == ["around", "big", "other"]
+    with pytest.raises(Conflict, match="the segments around, big use the computed trait spent: change or delete"):
+        world.removes("spent")
+    assert world.inside("big") == {world.profile(ANN)}
+    # Not in force before what it looks at is filled.
+    world.desk.change("big", {**BOUGHT_DELI, "count": {"gte": 1}}, None, world)
+    world.desk.change("other", {"computed": "often", "gte": 1}, None, world)
+    assert world.desk.uses("computed.spent") == ["around", "big"] and world.desk.uses("computed.often") == ["other"]
+    world.evaluates()
+    assert world.desk.uses("computed.spent") == []
+    world.removes("spent")
+    with pytest.raises(Conflict, match="other"):
+        world.removes("often")
+    world.desk.delete("other")
+    world.removes("often")
+    world.evaluates()
+    assert world.inside("big") == set() and world.traits() == []
+
+
 def test_amounts_beyond_what_json_holds_are_added_all_the_same(world):
     """A thousand million millions, twice, and one cent."""
     world.makes("rich", {**BOUGHT_DELI, "sum": {"gte": 1.5e15}, "of": "total"})

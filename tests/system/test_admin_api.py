@@ -150,6 +150,23 @@ def test_quarantine(world, api):
     api.refuses(400, "PUT", f"/quarantine/{row['id']}", {"rule": {}, "message": {}})
 
 
+def test_a_computed_trait_by_its_key(world, api):
+    """Taken, unknown, used by a segment: each an answer of its own."""
+    key = f"often-{world.fresh()}"
+    trait = {"key": key, "definition": {"event": world.event, "measure": "count"}}
+    api("POST", "/traits", trait, answers=201)
+    assert "already" in api.refuses(409, "POST", "/traits", trait)["message"]
+    api.refuses(404, "DELETE", f"/traits/{key}-not")
+    api("POST", "/segments", {"key": key, "definition": {"computed": key, "gte": 1}}, answers=201)
+    refused = api.refuses(409, "DELETE", f"/traits/{key}")
+    assert refused["code"] == "conflict" and f"the segments {key} use" in refused["message"]
+    api("DELETE", f"/segments/{key}")
+    api("DELETE", f"/traits/{key}")
+    api.refuses(404, "GET", f"/traits/{key}")
+    nested = {"event": world.event, "measure": "last", "value": "deep.diagnosis"}
+    assert "GDPR Art. 9" in api.refuses(400, "POST", "/traits", {"key": key, "definition": nested})["message"]
+
+
 def test_segments_destinations_and_deliveries(world, api, sink):
     """From a definition to a signed message, and a dead one sent again."""
     key, user = f"seg-{world.fresh()}", world.fresh()

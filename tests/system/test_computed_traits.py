@@ -46,6 +46,38 @@ def test_a_trait_is_defined_filled_shown_listed_and_removed(world):
     assert key in failing(world, "profile", "trait", "remove", key)
 
 
+def test_a_trait_that_a_segment_uses_is_not_removed(world):
+    """By the command line; the segment's key is told, and it stays as it was. When that is gone, the trait may go."""
+    ada, key = world.fresh(), f"often-{world.fresh()}"
+    world.orders(ada)
+    world.quiet()
+    world.samla("profile", "trait", "add", key, json.dumps({"event": world.event, "measure": "count"}))
+    world.ask("segmentation", "create_segment", f"in-{key}", "", {"computed": key, "gte": 1})
+    world.ask("segmentation", "create_segment", f"around-{key}", "", {"segment": f"in-{key}"})
+    eventually(lambda: world.ask("segmentation", "members", f"around-{key}"), 30, "nobody came in")
+    told = failing(world, "profile", "trait", "remove", key)
+    assert f"in-{key}" in told and f"around-{key}" in told and "change or delete those first" in told
+    assert key in [each["key"] for each in world.ask("profile", "traits")]
+    for segment in (f"around-{key}", f"in-{key}"):
+        world.ask("segmentation", "delete_segment", segment)
+    world.samla("profile", "trait", "remove", key)
+    assert key not in [each["key"] for each in world.ask("profile", "traits")]
+
+
+def test_no_trait_is_removed_while_segmentation_does_not_say_whether_it_is_used(world):
+    """It is down: nothing hangs, the error says so, and afterwards the trait may go."""
+    key = f"idle-{world.fresh()}"
+    world.samla("profile", "trait", "add", key, json.dumps({"event": world.event, "measure": "count"}), "--no-wait")
+    world.suite.process("segmentation").kill()
+    try:
+        told = failing(world, "profile", "trait", "remove", key)
+    finally:
+        world.restart("segmentation")
+    assert "segmentation does not say which segments use" in told
+    assert key in [each["key"] for each in world.ask("profile", "traits")]
+    world.samla("profile", "trait", "remove", key)
+
+
 @pytest.fixture
 def shipped(world):
     """The policy as it was, afterwards."""

@@ -22,6 +22,7 @@ import orjson
 from contracts.profile import SIGNAL_MEASURES, signal_id
 from shared.conditions import check_condition, exact, holds, is_number, milliseconds, values_at
 from shared.errors import SamlaError
+from shared.policy import POLICY
 
 TIMES: Final = "times"
 """A measure of signals only: how often at which millisecond."""
@@ -147,6 +148,13 @@ def signal_of(identity: str, since: int, definition: Mapping[str, Any], filled: 
     if measure not in SIGNAL_MEASURES or not isinstance(value, str) or (measure == "sum") != (value != ""):
         raise SamlaError(f"signal.measure: one of {', '.join(SIGNAL_MEASURES)}, a sum with the value to add")
     return msgspec.structs.replace(made, measure=measure, value=value, signal=True)
+
+
+def check_ordinary(trait: Trait) -> None:
+    """Raises SamlaError, saying which part, where a property that it looks at names a special category of data."""
+    paths = {"value": trait.value, **{f"where[{number}]": path for number, (path, _, _) in enumerate(trait.where)}}
+    for part, path in paths.items():
+        POLICY.check_path(path, f"trait.{part}", "computed traits")
 
 
 def _events(given: object) -> list[str]:

@@ -56,8 +56,8 @@ def _condition(given: object, place: str, computed: Collection[str]) -> Conditio
     check_condition(rest, place, "a condition")
     if head == "computed" and name not in computed:
         raise SamlaError(f"{place}.computed: {_no_computed(name)}")
-    if head == "trait" and POLICY.trait(name):
-        raise SamlaError(f"{place}.trait: {name} is of a special category of data, and is not searched by")
+    if head == "trait":
+        POLICY.check_path(name, f"{place}.trait", "searches")
     [(op, wanted)] = rest.items()
     return Condition(head, name, op, _in_lower_case(op, wanted) if (head, name) == ("identifier", "email") else wanted)
 

@@ -53,6 +53,15 @@ def check_unused(key: str, others: Graph) -> None:
         raise Conflict(f"{key} is used by {', '.join(using)}: change or delete those first")
 
 
+def using(keys: Collection[str], graph: Graph) -> set[str]:
+    """The segments that refer to any of these, now or by a definition to come, through others too; without these."""
+    found, last = set(keys), 0
+    while len(found) > last:
+        last = len(found)
+        found |= {key for key, each in graph.items() if any(named(one, "segment") & found for one in each)}
+    return found - set(keys)
+
+
 def reach(key: str, definitions: Mapping[str, Definition]) -> set[str]:
     """The segments that one refers to, through others too; and itself."""
     found, left = {key}, [key]

@@ -39,7 +39,7 @@ def refusal(parts: list[Found], policy: Policy) -> str:
 
 def _of_leaf(leaf: Definition, policy: Policy, computed: Mapping[str, Definition]) -> Iterator[tuple[str, str]]:
     if "trait" in leaf:
-        yield from _named(leaf["trait"], policy.trait(leaf["trait"]))
+        yield from _path(leaf["trait"], policy)
         yield from _values({op: value for op, value in leaf.items() if op != "trait"}, policy)
     if "computed" in leaf:
         of = computed.get(leaf["computed"], {})
@@ -71,8 +71,7 @@ def _event(event: Definition, policy: Policy) -> Iterator[tuple[str, str]]:
 
 
 def _path(path: str, policy: Policy) -> Iterator[tuple[str, str]]:
-    for name in path.split("."):
-        yield from _named(path, policy.trait(name))
+    yield from _named(path, policy.path(path))
 
 
 def _values(condition: Mapping[str, Any], policy: Policy) -> Iterator[tuple[str, str]]:

@@ -76,6 +76,8 @@ def test_of_several_all_hold():
         ({"trait": "a", "gt": "x"}, "must be a number"),
         ({"computed": "lost", "is": 1}, "there is no computed trait lost"),
         ({"trait": "religion", "exists": True}, "special category"),
+        ({"trait": "addr.religion", "is": "x"}, "where.trait: addr.religion tells of religion.*GDPR Art. 9"),
+        ([{"trait": "profile.healthStatus.x", "exists": True}], r"where\[0\].trait: .* tells of health"),
     ],
 )
 def test_what_is_no_search_is_told_where_and_why(where, says):

@@ -112,6 +112,16 @@ def test_a_definition_knows_what_it_depends_on():
     ("definition", "said"),
     [
         ({"any": [{"trait": "Political-Opinion", "exists": True}]}, "definition.any[0]: Political-Opinion tells of"),
+        ({"any": [{"trait": "addr.religion", "is": "x"}]}, "definition.any[0]: addr.religion tells of religion"),
+        ({"trait": "profile.Health.x", "exists": True}, "definition: profile.Health.x tells of health"),
+        (
+            {"event": "E", "sum": {"gte": 1}, "of": "deep.medication.price"},
+            "definition: deep.medication.price tells of health",
+        ),
+        (
+            {"sequence": [{"event": "E", "where": [{"property": "deep.diagnosis.code", "exists": True}]}]},
+            "definition: deep.diagnosis.code tells of health",
+        ),
         ({"event": "Prescription Filled", "count": {"gte": 1}}, "Prescription Filled tells of health"),
         ({"event": "E", "count": {"gte": 1}, "where": [{"property": "diagnosis", "exists": True}]}, "tells of health"),
         (
