@@ -14,7 +14,7 @@ from services.profile.store import ProfileStore
 from services.profile.traits import TraitStore
 from shared.checkpoints import MongoCheckpoints
 from shared.clock import Clock
-from shared.errors import CheckpointMoved
+from shared.errors import CheckpointMoved, SubjectsFenced
 from shared.transaction import Transaction, Transactor
 
 MOST_SUBJECTS: Final = 50
@@ -68,7 +68,8 @@ class Filling:
 
         try:
             self._transactor.run(work)
-        except CheckpointMoved:
+        except (CheckpointMoved, SubjectsFenced):
+            # Or somebody is being erased since it was looked whether they are.
             return False
         return True
 

@@ -283,6 +283,26 @@ def test_who_is_being_erased_holds_up_nobody(world):
     assert value(world, BO, "often") == 1
 
 
+def test_who_is_erased_in_the_midst_of_a_step_holds_up_nobody(world, monkeypatch):
+    """Between the look at the fences and the sealing."""
+    for who in (ANN, BO):
+        world.happens(who)
+    world.follow()
+    world.me.traits.add("often", {"event": "E", "measure": "count"}, 1)
+    ann, prints, done = world.subject(ANN), world.me.states.prints, []
+
+    def erased(subjects, within=None):
+        if within is not None and not done:
+            done.append(world.fences(world.profile(ANN)))
+            world.keyring.destroy([ann])
+            world.me.keyring.evict([ann])
+        return prints(subjects, within)
+
+    monkeypatch.setattr(world.me.states, "prints", erased)
+    world.fill()
+    assert done and value(world, BO, "often") == 1
+
+
 def test_who_would_be_too_large_with_it_goes_without_and_holds_up_nobody(world, monkeypatch):
     """Later events of theirs are handled as before."""
     for who in (ANN, BO):
