@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 import orjson
 from marshmallow import Schema, fields
@@ -79,6 +79,7 @@ traits    {name: [ms, event, value, source, party, agreement?]}        the value
 events    {name: [count, first ms, last ms, {minute: count}, {currency: {minute: minor units}}]}
 opinions  {key: [ms, event, {...}, source, party, agreement?]}
 computed  {key: [value, ms when it may change by itself or None]}; no value where it could not be kept
+said      {name: {origin: [ms, event, value]}}, only where that was asked for: the traits, whoever is believed
 signals   {id: {where its bucket begins (ms): number}}, of those that were asked for: how many, or a sum in units of
           10^-9, as a text; None where there were too many to keep. The buckets of a window of a day or less are a
           second wide, of up to 60 days a minute, of more an hour; all time is one bucket, 0.
@@ -104,6 +105,34 @@ def signal_id(signal: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(signal, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
+class Origin(NamedTuple):
+    """Where a value is from; as a text, a state's key."""
+
+    party: str
+    agreement: str
+    """The agreement or licence that it came under; empty for what is the company's own."""
+    source: str
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Origin":
+        """Of a body of contracts/tracking.py."""
+        return cls(body["party"], body.get("agreement", ""), body["source_name"])
+
+    @classmethod
+    def read(cls, text: str) -> "Origin":
+        """The one that was written as this text."""
+        party, agreement, source = text.split(":", 2)
+        return cls(party, agreement, source)
+
+    def __str__(self) -> str:
+        return f"{self.party}:{self.agreement}:{self.source}"
+
+    def shown(self) -> dict[str, str]:
+        """For people: source, party, and the agreement where there is one."""
+        under = {"agreement": self.agreement} if self.agreement else {}
+        return {"source": self.source, "party": self.party, **under}
+
+
 class Known(TypedDict, total=False):
     """An entry of `facts()`."""
 
@@ -114,7 +143,8 @@ class Known(TypedDict, total=False):
 
 RPCS: Final[dict[str, str]] = {
     "facts": "(profiles, signals?: ids) -> {profile: {profile, facts} | {merged_into} | None}",
-    "scan": "(after, limit, signals?: definitions) -> {profiles: {profile: facts}, after}; after is None at the end",
+    "scan": "(after, limit, signals?: definitions, said?) -> {profiles: {profile: facts}, after}; after is None at the "
+    "end; with `said` facts hold what each origin has said",
     "watch": "(owner, signals: definitions) -> {id: filled}: all that the owner needs, from now on",
     "watched": "(owner) -> {id: filled}",
     "show": "(profile, as_of?, sensitive?, known_at?) -> the profile's four parts and what is computed, each value "

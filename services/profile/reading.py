@@ -93,8 +93,11 @@ class Reading:
         """The computed traits that all states hold."""
         return [each for each in self._all_traits() if each.filled]
 
-    def facts(self, profiles: Collection[str], signals: Collection[str] = ()) -> dict[str, Known | None]:
-        """What is known of each; ordinary data only. `signals`: ids of those to give, of which all are filled."""
+    def facts(
+        self, profiles: Collection[str], signals: Collection[str] = (), said: bool = False
+    ) -> dict[str, Known | None]:
+        """What is known of each; ordinary data only. `signals`: ids of those to give, of which all are filled. With
+        `said`, also what each origin has said of traits."""
         subjects = self._store.of_profiles(profiles)
         moved = self._store.merged_into([each for each in profiles if each not in subjects])
         traits, now = self._shown_traits(), self._clock.now_ms()
@@ -107,7 +110,8 @@ class Reading:
         known |= {
             profile: {
                 "profile": profile,
-                "facts": facts_of(state, self._believing, traits, now, watched, profile in large),
+                "facts": facts_of(state, self._believing, traits, now, watched, profile in large)
+                | ({"said": state["traits"]} if said else {}),
             }
             for profile, state in theirs.items()
         }
@@ -123,10 +127,11 @@ class Reading:
         owner = {pair: owners.get(subject) for pair, subject in subjects.items() if subject}
         return {profile: _only(state, owner, profile) for profile, state in states.items()}
 
-    def scan(self, after: str, limit: int, signals: Sequence[Signal] = ()) -> dict[str, Any]:
-        """A page of all profiles. `signals`: to be counted from the log, whether they are kept or not."""
+    def scan(self, after: str, limit: int, signals: Sequence[Signal] = (), said: bool = False) -> dict[str, Any]:
+        """A page of all profiles. `signals`: to be counted from the log, whether they are kept or not. `said`: as in
+        `facts`."""
         page = self._store.page(after, limit)
-        found = self.facts(page)
+        found = self.facts(page, said=said)
         wanted = [signal_of(signal_id(each), 0, each) for each in signals]
         subjects = self._store.of_profiles(page) if wanted else {}
         for profile, of in subjects.items():

@@ -163,9 +163,15 @@ class ProfileService(Service):
         return self.store.reading.facts(profiles, signals or ())
 
     @rpc(expected_exceptions=SamlaError)
-    def scan(self, after: str | None = None, limit: int = 200, signals: list[Signal] | None = None) -> dict[str, Any]:
+    def scan(
+        self,
+        after: str | None = None,
+        limit: int = 200,
+        signals: list[Signal] | None = None,
+        said: bool = False,
+    ) -> dict[str, Any]:
         """A page of all profiles with their facts."""
-        return self.store.reading.scan(after or "", max(1, min(limit, MOST_PROFILES)), signals or ())
+        return self.store.reading.scan(after or "", max(1, min(limit, MOST_PROFILES)), signals or (), said)
 
     @rpc(expected_exceptions=SamlaError)
     def show(

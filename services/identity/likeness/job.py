@@ -53,7 +53,7 @@ def everybody(services: Any, use: Use) -> Iterator[Record]:
     """All profiles as records."""
     after: str | None = ""
     while after is not None:
-        page = services.profile.scan(after, PAGE)
+        page = services.profile.scan(after, PAGE, said=True)
         yield from (record_of(profile, facts, use) for profile, facts in page["profiles"].items())
         after = page["after"]
 

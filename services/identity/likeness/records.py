@@ -6,13 +6,14 @@ form (case, accents, punctuation, order of a date), and to nothing where they sa
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from contracts.profile import Origin
 from services.identity.domain.rules import SHIPPED
 from services.identity.likeness.names import NOBODY, ROOTS
 
@@ -107,27 +108,33 @@ FIELDS: Final = (
 
 
 def record_of(profile: str, facts: Mapping[str, Any], use: Use = OWN) -> Record:
-    """A profile's facts (contracts/profile.py) as a record, of what may be compared."""
-    said = {name: each for name, parties in facts.get("traits", {}).items() if (each := _said(parties, use))}
+    """A profile's facts (contracts/profile.py, with what was said) as a record, of what may be compared."""
+    said = {name: each for name, origins in facts.get("said", {}).items() if (each := _said(origins, use))}
     identified: list[str] = []
     values = dict(_flat({name: value for name, (value, _) in said.items()}))
     for kind in ("email", "phone"):
         seen = facts.get("ids", {}).get(kind, {})
-        known = {value: each for value, each in seen.items() if use.may(str(each[3]))}
+        known = {value: each for value, each in seen.items() if use.may(Origin.read(each[3]).source)}
         if known:
             # A person's own, by identity's decisions, goes before a trait; the one seen last is in use.
             values[kind] = max(known, key=lambda each: (known[each][1], each))
-            identified.append(str(known[values[kind]][3]))
+            identified.append(Origin.read(known[values[kind]][3]).source)
     sources = [source for name, (_, source) in said.items() if _flat_name(name) in _FIELD_OF]
     source = max(sorted(set(sources)), key=sources.count) if sources else ""
     return replace(record(profile, source, _fields(values)), said_by=tuple(sorted({*sources, *identified})))
 
 
-def _said(parties: Mapping[str, Any], use: Use) -> tuple[Any, str] | None:
-    """(value, source) of the party that counts."""
-    able = (parties[each] for each in PARTIES if each in parties and use.may(str(parties[each][3]), each))
-    found = next(able, None)
-    return (found[2], str(found[3])) if found else None
+def _said(origins: Mapping[str, Sequence[Any]], use: Use) -> tuple[Any, str] | None:
+    """(value, source) of the party that counts, of several sources the one that has spoken last."""
+    able = [
+        (-PARTIES.index(origin.party), time, event, origin.source, value)
+        for origin, (time, event, value) in ((Origin.read(text), said) for text, said in origins.items())
+        if origin.party in PARTIES and use.may(origin.source, origin.party)
+    ]
+    if not able:
+        return None
+    *_, source, value = max(able, key=lambda each: each[:4])
+    return value, source
 
 
 def _flat(traits: Mapping[str, Any], under: str = "") -> Iterable[tuple[str, Any]]:

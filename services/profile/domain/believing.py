@@ -9,10 +9,11 @@ said it last is believed, by event time. `traits` has ranks for single traits an
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
+from contracts.profile import Origin
 from contracts.tracking import PARTIES
 from shared.errors import SamlaError
 
@@ -24,34 +25,6 @@ SHIPPED: Final[Mapping[str, Any]] = {"rank": list(PARTIES), "traits": {}}
 
 Said = Mapping[str, Sequence[Any]]
 """Origin -> [ms, event, value]: the last that each has said."""
-
-
-class Origin(NamedTuple):
-    """Where a value is from; as a text, a state's key."""
-
-    party: str
-    agreement: str
-    """The agreement or licence that it came under; empty for what is the company's own."""
-    source: str
-
-    @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "Origin":
-        """Of a body of contracts/tracking.py."""
-        return cls(body["party"], body.get("agreement", ""), body["source_name"])
-
-    @classmethod
-    def read(cls, text: str) -> "Origin":
-        """The one that was written as this text."""
-        party, agreement, source = text.split(":", 2)
-        return cls(party, agreement, source)
-
-    def __str__(self) -> str:
-        return f"{self.party}:{self.agreement}:{self.source}"
-
-    def shown(self) -> dict[str, str]:
-        """For people: source, party, and the agreement where there is one."""
-        under = {"agreement": self.agreement} if self.agreement else {}
-        return {"source": self.source, "party": self.party, **under}
 
 
 class Believing:

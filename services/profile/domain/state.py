@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from services.profile.domain.believing import Origin
+from contracts.profile import Origin
 from services.profile.domain.computed import Trait, apart, bounded, joined, measured
 from shared.facts import MINUTE_MS, minor_digits
 

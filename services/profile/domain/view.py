@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from services.profile.domain.believing import Believing, Origin
+from contracts.profile import Origin
+from services.profile.domain.believing import Believing
 from services.profile.domain.computed import Measured, Trait, Value, is_listed_in_full, nothing, signal_value, value_of
 from services.profile.domain.state import State
 from shared.policy import POLICY

@@ -30,16 +30,14 @@ def people(*names, source="crm", **written):
 
 def test_traits_are_found_in_swedish_and_english():
     facts = {
-        "ids": {"email": {"Old@x.se": [1, 1, "e", "s"], "New@x.se": [1, 2, "e", "s"]}},
-        "traits": {
-            "Förnamn": {"first": [1, "e", "Åsa", "crm"]},
-            "lastName": {"third": [9, "e", "Bought", "list"], "first": [1, "e", "Öberg", "crm"]},
-            "address": {
-                "first": [1, "e", {"street": "Storgatan 12 B", "postalCode": "123 45", "city": "Malmö"}, "crm"]
-            },
-            "telefon": {"first": [1, "e", "+46 (0)70-123 45 67", "crm"]},
-            "personnummer": {"first": [1, "e", "19640823-3234", "crm"]},
-            "plan": {"first": [1, "e", "gold", "shop"]},
+        "ids": {"email": {"Old@x.se": [1, 1, "e", "first::s"], "New@x.se": [1, 2, "e", "first::s"]}},
+        "said": {
+            "Förnamn": {"first::crm": [1, "e", "Åsa"]},
+            "lastName": {"third::list": [9, "e", "Bought"], "first::crm": [1, "e", "Öberg"]},
+            "address": {"first::crm": [1, "e", {"street": "Storgatan 12 B", "postalCode": "123 45", "city": "Malmö"}]},
+            "telefon": {"first::crm": [1, "e", "+46 (0)70-123 45 67"]},
+            "personnummer": {"first::crm": [1, "e", "19640823-3234"]},
+            "plan": {"first::shop": [1, "e", "gold"]},
         },
     }
     found = record_of("p", facts)
@@ -52,11 +50,11 @@ def test_traits_are_found_in_swedish_and_english():
 def test_what_others_supply_is_compared_only_where_it_is_said_of_the_source():
     """Traits by their party, identifiers by their source's."""
     facts = {
-        "ids": {"email": {"own@x.se": [1, 1, "e", "crm"], "sold@x.se": [1, 9, "e", "list"]}},
-        "traits": {
-            "firstName": {"third": [9, "e", "Ada", "list"]},
-            "lastName": {"second": [9, "e", "Berg", "shop"]},
-            "city": {"first": [1, "e", "Malmö", "crm"], "third": [9, "e", "Lund", "list"]},
+        "ids": {"email": {"own@x.se": [1, 1, "e", "first::crm"], "sold@x.se": [1, 9, "e", "third::list"]}},
+        "said": {
+            "firstName": {"third::list": [9, "e", "Ada"]},
+            "lastName": {"second::shop": [9, "e", "Berg"]},
+            "city": {"first::crm": [1, "e", "Malmö"], "third::list": [9, "e", "Lund"]},
         },
     }
     others = frozenset({"list", "shop"})
@@ -68,8 +66,8 @@ def test_what_others_supply_is_compared_only_where_it_is_said_of_the_source():
 
 def test_a_pair_is_of_all_the_sources_of_what_was_compared():
     """So that one that has no threshold keeps it from merging by itself; one that is not known has none."""
-    traits = {"firstName": {"first": [1, "e", "Ada", "crm"]}, "city": {"first": [1, "e", "Lund", "crm"]}}
-    facts = {"ids": {"email": {"a@x.se": [1, 1, "e", "web"]}}, "traits": traits}
+    traits = {"firstName": {"first::crm": [1, "e", "Ada"]}, "city": {"first::crm": [1, "e", "Lund"]}}
+    facts = {"ids": {"email": {"a@x.se": [1, 1, "e", "first::web"]}}, "said": traits}
     known = record_of("a", facts)
     assert (known.source, known.said_by) == ("crm", ("crm", "web"))
     unknown = Record(id="b", said_by=("",))
