@@ -29,7 +29,8 @@ def configure(settings: Settings, service: str) -> None:
     structlog.configure(
         processors=[*shared, drawn],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line in one write: of several processes that write to one file none cuts another's.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service, instance=f"{socket.gethostname()}:{os.getpid()}")
