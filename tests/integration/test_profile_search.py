@@ -46,7 +46,7 @@ def test_pages_of_a_search_are_everybody_of_whom_it_holds_once_and_in_order(worl
     monkeypatch.setattr("services.profile.reading.SEARCHED", 4)
     opened = []
     facts = world.reading.facts
-    monkeypatch.setattr(world.reading, "facts", lambda page: opened.append(len(page)) or facts(page))
+    monkeypatch.setattr(world.reading, "facts", lambda page, **more: opened.append(len(page)) or facts(page, **more))
     expected = sorted(world.profile(("user", f"u{number}")) for number in range(0, PEOPLE, 3))
     for limit in (1, 3, 100):
         found, after = [], ""
