@@ -27,6 +27,10 @@ NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 WITHIN: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 
 
+MOST_WHERE: Final = 20
+"""Conditions on properties, in one list."""
+
+
 def check_condition(condition: Mapping[str, Any], place: str, what: str) -> None:
     """Raises SamlaError, saying where and what, for what is not just one operator with a value that it takes.
     `what`: such as `a trait`."""
@@ -43,6 +47,21 @@ def check_condition(condition: Mapping[str, Any], place: str, what: str) -> None
         raise SamlaError(f"{place}.{op}: must be a text of up to {LONGEST_TEXT} characters")
     if op == "exists" and not isinstance(value, bool):
         raise SamlaError(f"{place}.exists: must be true or false")
+
+
+def checked_where(given: object, place: str, what: str, example: str) -> Iterator[tuple[str, str, Any]]:
+    """(property, operator, what it compares with) of a list of conditions on properties, `where`, in their order.
+    `what` and `example` say in errors what one is, and what it looks like. Raises SamlaError, saying where and what."""
+    if not isinstance(given, list) or len(given) > MOST_WHERE:
+        raise SamlaError(f"{place}: a list of {MOST_WHERE} conditions at most")
+    for number, each in enumerate(given):
+        at = f"{place}[{number}]"
+        if not isinstance(each, dict) or not isinstance(each.get("property"), str) or not each["property"]:
+            raise SamlaError(f"{at}: such as {example}")
+        condition = {op: wanted for op, wanted in each.items() if op != "property"}
+        check_condition(condition, at, what)
+        [(op, wanted)] = condition.items()
+        yield each["property"], op, wanted
 
 
 def holds(op: str, wanted: Any, found: list[Any]) -> bool:

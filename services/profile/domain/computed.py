@@ -11,7 +11,7 @@ kept (`bounded`); as that depends on the events alone, order still does not matt
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property, reduce
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,7 @@ import msgspec
 import orjson
 
 from contracts.profile import SIGNAL_MEASURES, signal_id
-from shared.conditions import check_condition, exact, holds, is_number, milliseconds, values_at
+from shared.conditions import checked_where, exact, holds, is_number, milliseconds, values_at
 from shared.errors import SamlaError
 from shared.policy import POLICY
 
@@ -39,7 +39,7 @@ LONGEST_VALUE: Final = 200
 """Characters of a value that is listed or kept."""
 MANY_BUCKETS: Final = 5_000
 MOST_EVENTS: Final = 20
-MOST_WHERE: Final = 20
+EXAMPLE: Final = '{"property": "currency", "is": "EUR"}'
 DIGITS: Final = 9
 """Behind the point, of what is summed."""
 UNITS: Final = 10**DIGITS
@@ -136,7 +136,7 @@ def trait_of(identity: str, key: str, since: int, definition: object, filled: bo
         events=frozenset(_events(definition.get("event"))),
         measure=measure,
         value=value,
-        where=tuple(_conditions(definition.get("where", []))),
+        where=tuple(checked_where(definition.get("where", []), "trait.where", "a condition", EXAMPLE)),
         window=_window(definition),
     )
 
@@ -165,19 +165,6 @@ def _events(given: object) -> list[str]:
         if not isinstance(each, str) or not each:
             raise SamlaError("trait.event: must be a name")
     return names
-
-
-def _conditions(given: object) -> Iterator[tuple[str, str, Any]]:
-    if not isinstance(given, list) or len(given) > MOST_WHERE:
-        raise SamlaError(f"trait.where: a list of {MOST_WHERE} conditions at most")
-    for number, each in enumerate(given):
-        place = f"trait.where[{number}]"
-        if not isinstance(each, dict) or not isinstance(each.get("property"), str) or not each["property"]:
-            raise SamlaError(f'{place}: such as {{"property": "currency", "is": "EUR"}}')
-        condition = {op: wanted for op, wanted in each.items() if op != "property"}
-        check_condition(condition, place, "a condition")
-        [(op, wanted)] = condition.items()
-        yield each["property"], op, wanted
 
 
 def _window(definition: Mapping[str, Any]) -> int:

@@ -10,7 +10,15 @@ from typing import Any, Final, NamedTuple
 
 from contracts.profile import CONSENTS, signal_id
 from services.segmentation.domain.dates import DATES, check_date
-from shared.conditions import COMPARE, OPERATORS, check_condition, is_number, milliseconds
+from shared.conditions import (
+    COMPARE,
+    MOST_WHERE,
+    OPERATORS,
+    check_condition,
+    checked_where,
+    is_number,
+    milliseconds,
+)
 from shared.errors import SamlaError
 
 Definition = Mapping[str, Any]
@@ -22,7 +30,7 @@ EVENT_MEASURES: Final = ("count", "sum", "last", "first")
 DEEPEST: Final = 10
 MOST_CONDITIONS: Final = 100
 MOST_STEPS: Final = 10
-MOST_WHERE: Final = 20
+EXAMPLE: Final = '{"property": "department", "is": "GROCERY"}'
 DAY_MS: Final = 86_400_000
 LONGEST_MS: Final = 3_660 * DAY_MS
 """What is watched for longer is watched for all time."""
@@ -182,17 +190,9 @@ def _check_moment(definition: Definition, place: str) -> None:
 
 
 def _check_where(definition: Definition, place: str) -> None:
-    where = definition.get("where", [])
-    if not isinstance(where, list) or len(where) > MOST_WHERE:
-        raise SamlaError(f"{place}.where: a list of {MOST_WHERE} conditions at most")
-    for index, each in enumerate(where):
-        at = f"{place}.where[{index}]"
-        if not isinstance(each, dict) or not isinstance(each.get("property"), str) or not each["property"]:
-            raise SamlaError(f'{at}: such as {{"property": "department", "is": "GROCERY"}}')
-        condition = {word: value for word, value in each.items() if word != "property"}
-        check_condition(condition, at, "a property")
-        for op, value in condition.items():
-            _check_finite(value, f"{at}.{op}")
+    where = checked_where(definition.get("where", []), f"{place}.where", "a property", EXAMPLE)
+    for index, (_, op, value) in enumerate(where):
+        _check_finite(value, f"{place}.where[{index}].{op}")
 
 
 def _check_sequence(definition: Definition, place: str) -> None:
