@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from shared.errors import CheckpointMoved, Conflict
+
 T = TypeVar("T")
 
 
@@ -35,3 +37,14 @@ class Transactor(Protocol):
 
         Raises Unavailable when the deadline passes; any other error of the work aborts and is raised.
         """
+
+
+def tried(once: Callable[[], T], times: int, otherwise: str) -> T:
+    """The result of `once`, which is done again, with all that it reads, where the ground has moved meanwhile. Raises
+    Conflict, saying `otherwise`, where it always has."""
+    for _ in range(times):
+        try:
+            return once()
+        except CheckpointMoved:
+            continue
+    raise Conflict(otherwise)

@@ -15,11 +15,10 @@ from services.identity.domain.rules import WRITTEN, Rules, rules_of
 from services.identity.store import LONGEST_CALM, Change, IdentityStore
 from shared.checkpoints import Checkpoints, MongoCheckpoints, Place
 from shared.consumer import Finish, Output
-from shared.errors import CheckpointMoved, Conflict
 from shared.eventlog import Event, EventLog, NewEvent, derive_id, latest_causes
 from shared.eventlog.sealed import Body, open_events
 from shared.keyring import ORDINARY, Keyring, Sealing
-from shared.transaction import Transaction, Transactor
+from shared.transaction import Transaction, Transactor, tried
 
 SERVICE: Final = "identity"
 RESOLVE: Final = "identity.resolve"
@@ -193,43 +192,33 @@ class Resolver:
     ) -> Rules:
         """Puts rules in force for what is decided from now on, a fact like any other. Batches that are under way are
         decided by them. Raises SamlaError; Unavailable during a rebuild."""
-        for _ in range(ATTEMPTS):
-            try:
-                return self._change_rules(document, change, transactor, log, checkpoints)
-            except CheckpointMoved:
-                continue
-        raise Conflict("events are decided about without a pause; the rules are as they were, try again")
 
-    def _change_rules(
-        self,
-        document: Mapping[str, Any],
-        change: Change,
-        transactor: Transactor,
-        log: EventLog,
-        checkpoints: MongoCheckpoints,
-    ) -> Rules:
-        version, number = self._store.version()
-        rules = rules_of(number + 1, dict(document))
-        [sealed] = self._keyring.seal([Sealing(change.decision, ORDINARY, change.decision, orjson.dumps(document))])
+        def once() -> Rules:
+            version, number = self._store.version()
+            rules = rules_of(number + 1, dict(document))
+            [sealed] = self._keyring.seal([Sealing(change.decision, ORDINARY, change.decision, orjson.dumps(document))])
 
-        def work(within: Transaction) -> None:
-            checkpoints.guard(within)
-            self._store.put_rules(rules.version, sealed, change, version, within)
-            checkpoints.turn(within, decided_upto(checkpoints, within.session))
-            event = NewEvent(
-                id=change.decision,
-                type=RULES_CHANGED,
-                source=SERVICE,
-                subject=change.decision,
-                time=change.time,
-                data={"version": rules.version, "past": change.past},
-                sealed={ORDINARY: sealed},
-                correlation=change.decision,
-            )
-            log.append(IDENTITY, [event], within)
+            def work(within: Transaction) -> None:
+                checkpoints.guard(within)
+                self._store.put_rules(rules.version, sealed, change, version, within)
+                checkpoints.turn(within, decided_upto(checkpoints, within.session))
+                event = NewEvent(
+                    id=change.decision,
+                    type=RULES_CHANGED,
+                    source=SERVICE,
+                    subject=change.decision,
+                    time=change.time,
+                    data={"version": rules.version, "past": change.past},
+                    sealed={ORDINARY: sealed},
+                    correlation=change.decision,
+                )
+                log.append(IDENTITY, [event], within)
 
-        transactor.run(work)
-        return rules
+            transactor.run(work)
+            return rules
+
+        otherwise = "events are decided about without a pause; the rules are as they were, try again"
+        return tried(once, ATTEMPTS, otherwise)
 
     def forget(self, events: Sequence[Event]) -> Finish | None:
         """Drops erased people."""

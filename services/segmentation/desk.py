@@ -22,7 +22,7 @@ from shared.clock import Clock
 from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
 from shared.keyring import new_id
 from shared.policy import POLICY
-from shared.transaction import Transaction, Transactor
+from shared.transaction import Transaction, Transactor, tried
 
 SCAN_PAGE: Final = 500
 COUNTED_PAGE: Final = 50
@@ -84,12 +84,7 @@ class Desk:
 
     def _tried(self, change: Callable[[], T]) -> T:
         """Done again, checks and all, where segments have changed meanwhile. Raises Conflict where they always have."""
-        for _ in range(TRIES):
-            try:
-                return change()
-            except CheckpointMoved:
-                continue
-        raise Conflict("segments are being changed by others all the time: try again")
+        return tried(change, TRIES, "segments are being changed by others all the time: try again")
 
     # Making, changing, deleting
 

@@ -20,7 +20,7 @@ from shared.checkpoints import MongoCheckpoints
 from shared.errors import CheckpointMoved, Conflict, NotFound, SamlaError
 from shared.eventlog import Event, EventLog, NewEvent, derive_id
 from shared.keyring import Keyring
-from shared.transaction import Transaction, Transactor
+from shared.transaction import Transaction, Transactor, tried
 
 MOST_PAIRS: Final = 1_000
 MOST_ROWS: Final = 1_000
@@ -211,13 +211,9 @@ class Desk:
         return self._attempt(lambda: self._refuse_once(candidate))
 
     def _attempt(self, once: Callable[[], Row]) -> Row:
-        for _ in range(ATTEMPTS):
-            try:
-                return once()
-            except CheckpointMoved:
-                # Something else was decided in between; what was read of the graph may be old.
-                continue
-        raise Conflict("others are being decided about without a pause; nothing was changed, try again")
+        # Something else may be decided in between: what was read of the graph is old then.
+        otherwise = "others are being decided about without a pause; nothing was changed, try again"
+        return tried(once, ATTEMPTS, otherwise)
 
     def _accept_once(self, candidate: str, reason: str) -> Row:
         row, saying = self._saying(candidate, reason)
