@@ -175,6 +175,18 @@ class World:
         tools = Tools("profile", self.client, self.profiles, self.log, self.keyring, self.transactor, self.marks)
         assert verify(ProfileProjection(), tools)["equal"]
 
+    def splits_something(self, chance):
+        """A merge, or an identifier, of somebody who has several; nothing where nobody has."""
+        groups = [(profile, group) for profile, group in sorted(self.store.groups().items()) if len(group) > 1]
+        if not groups:
+            return
+        profile, group = chance.choice(groups)
+        merges = [each for each in self.explaining.explain(profile)["chain"] if each["decided"] == "merged"]
+        if merges and chance.random() < 0.6:
+            self.regrouping.split_merge(chance.choice(merges)["id"])
+        else:
+            self.regrouping.split_identifier(profile, chance.choice(sorted(group)))
+
     # Erasures, as privacy does them
 
     def fences(self, profile):

@@ -165,7 +165,7 @@ class History:
         what = chance.random()
         if what < 0.15:
             world.settle()
-            _split_something(world, chance)
+            world.splits_something(chance)
         elif what < 0.2:
             world.settle()
             Trial(world.tools(), lambda *_: None).apply(chance.choice(RULES))
@@ -210,15 +210,3 @@ RULES = [
     {"others": {"limit": 1}, "kinds": {"email": {"limit": 1}, "anonymous": {"limit": 1}}},
     {"kinds": {"loyalty": {"blocked": ["l-7"]}}},
 ]
-
-
-def _split_something(world, chance):
-    groups = [(profile, group) for profile, group in sorted(world.store.groups().items()) if len(group) > 1]
-    if not groups:
-        return
-    profile, group = chance.choice(groups)
-    merges = [each for each in world.explaining.explain(profile)["chain"] if each["decided"] == "merged"]
-    if merges and chance.random() < 0.6:
-        world.regrouping.split_merge(chance.choice(merges)["id"])
-    else:
-        world.regrouping.split_identifier(profile, chance.choice(sorted(group)))

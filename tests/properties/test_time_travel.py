@@ -72,7 +72,7 @@ class History:
         what = chance.random()
         if what < 0.12:
             world.settle()
-            self._splits()
+            self.world.splits_something(self.chance)
         elif what < 0.15:
             world.settle()
             if people := sorted(world.store.groups()):
@@ -125,18 +125,6 @@ class History:
             sealed={ORDINARY: sealed},
         )  # fmt: skip
         self.world.log.append(TRACKING, [new])
-
-    def _splits(self):
-        world, chance = self.world, self.chance
-        groups = [(profile, group) for profile, group in sorted(world.store.groups().items()) if len(group) > 1]
-        if not groups:
-            return
-        profile, group = chance.choice(groups)
-        merges = [each for each in world.explaining.explain(profile)["chain"] if each["decided"] == "merged"]
-        if merges and chance.random() < 0.6:
-            world.regrouping.split_merge(chance.choice(merges)["id"])
-        else:
-            world.regrouping.split_identifier(profile, chance.choice(sorted(group)))
 
     def _erases(self, profile):
         request = self.world.fences(profile)
