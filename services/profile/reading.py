@@ -19,7 +19,7 @@ from services.profile.policy import PolicyStore
 from services.profile.recalling import Recalling, Then
 from services.profile.store import CLASSES, ProfileStore, Subject
 from services.profile.timeline import Timeline
-from services.profile.traits import TraitStore
+from services.profile.traits import Defined, TraitStore
 from shared.clock import Clock
 from shared.errors import SamlaError
 from shared.eventlog import EventLog
@@ -87,11 +87,11 @@ class Reading:
 
     def _all_traits(self) -> list[Trait]:
         """The computed traits of people, also those that not all states hold yet."""
-        return [each for each in self._traits.current().traits if not each.signal]
+        return _of_people(self._traits.current())
 
     def _shown_traits(self) -> list[Trait]:
         """The computed traits that all states hold."""
-        return [each for each in self._all_traits() if each.filled]
+        return _filled(self._all_traits())
 
     def facts(
         self, profiles: Collection[str], signals: Collection[str] = (), said: bool = False
@@ -100,8 +100,9 @@ class Reading:
         `said`, also what each origin has said of traits."""
         subjects = self._store.of_profiles(profiles)
         moved = self._store.merged_into([each for each in profiles if each not in subjects])
-        traits, now = self._shown_traits(), self._clock.now_ms()
-        watched = [each for each in self._traits.current().traits if each.signal and each.key in signals]
+        defined, now = self._traits.current(), self._clock.now_ms()
+        traits = _filled(_of_people(defined))
+        watched = [each for each in defined.traits if each.signal and each.key in signals]
         states = {profile: merged(_plain(of, [*traits, *watched])) for profile, of in subjects.items()}
         known: dict[str, Known | None] = dict.fromkeys(profiles)
         known |= {profile: {"merged_into": into} for profile, into in moved.items()}
@@ -133,19 +134,18 @@ class Reading:
         page = self._store.page(after, limit)
         found = self.facts(page, said=said)
         wanted = [signal_of(signal_id(each), 0, each) for each in signals]
-        subjects = self._store.of_profiles(page) if wanted else {}
-        for profile, of in subjects.items():
-            if (each := found.get(profile)) and "facts" in each:
-                each["facts"]["signals"] = self._counted(of, wanted)
+        for profile, each in found.items() if wanted else ():
+            if each and "facts" in each:
+                each["facts"]["signals"] = self._counted(self._store.slots_of(profile), wanted)
         return {
             "profiles": {name: each["facts"] for name in page if (each := found[name]) and "facts" in each},
             "after": page[-1] if len(page) == limit else None,
         }
 
-    def _counted(self, subjects: Sequence[Subject], signals: Collection[Trait]) -> dict[str, Any]:
+    def _counted(self, slots: Collection[str], signals: Collection[Trait]) -> dict[str, Any]:
         """Signals from the log, by id."""
         state = empty()
-        for _, identity, body in self._bodies(self._where(subjects), ORDINARY, self._backwards(None)):
+        for _, identity, body in self._bodies(self._where(slots), ORDINARY, self._backwards(None)):
             if name := body.get("event"):
                 found = measured(signals, name, body["properties"], body["time"], identity)
                 merge(state, {**empty(), "computed": found})
@@ -205,12 +205,11 @@ class Reading:
 
     def _as_of(self, profile: str, at: At, sensitive: bool) -> dict[str, Any] | None:
         """By today's knowledge of who is who."""
-        subjects = self._subjects(profile)
-        if not subjects:
+        of, slots = self._slots(profile)
+        if not slots:
             return None
-        of = str(subjects[0].profile)
-        plain, special = self._folded(self._where(subjects), at, sensitive)
-        theirs = self._theirs({of: plain}, {each.id: of for each in subjects})[of]
+        plain, special = self._folded(self._where(slots), at, sensitive)
+        theirs = self._theirs({of: plain}, dict.fromkeys(slots, of))[of]
         return self._view(of, theirs, special, self._all_traits(), _instant(at))
 
     def _known(self, profile: str, at: At, sensitive: bool, subject: str | None) -> dict[str, Any] | None:
@@ -282,11 +281,12 @@ class Reading:
         self, profile: str, limit: int, before: str | None = None, events: Collection[str] | None = None
     ) -> dict[str, Any]:
         """{lines, next}: what the person did, latest first; see Timeline.page."""
-        return self._timeline.page([each.id for each in self._subjects(profile)], limit, before, events)
+        _, slots = self._slots(profile)
+        return self._timeline.page(slots, limit, before, events)
 
     def everything(self, profile: str) -> dict[str, Any]:
         """What an export holds: the profile, every event as it stands, and what was corrected of them."""
-        where = self._where(self._subjects(profile))
+        where = self._where(self._slots(profile)[1])
         return {
             "profile": self.show(profile, sensitive=True),
             "events": self._exported(where, lambda subject: as_they_stand(self._log, subject)),
@@ -300,12 +300,13 @@ class Reading:
             for event, identity, body in self._bodies(where, cls, reading)
         ]
 
-    def _subjects(self, profile: str) -> list[Subject]:
-        at = self._store.merged_into([profile]).get(profile, profile)
-        return self._store.of_profiles([at]).get(at, [])
+    def _slots(self, profile: str) -> tuple[str, list[str]]:
+        """The profile that it is a part of by now, and that one's slots."""
+        of = self._store.merged_into([profile]).get(profile, profile)
+        return of, self._store.slots_of(of)
 
-    def _where(self, subjects: Collection[Subject]) -> Where:
-        return Where({each.id for each in subjects}, lambda subject: self._store.placing([subject]))
+    def _where(self, slots: Collection[str]) -> Where:
+        return Where(set(slots), lambda subject: self._store.placing([subject]))
 
     def _backwards(self, known_at: int | None) -> ReadEvents:
         return lambda subject: (page.said for page in backwards(self._log, subject, known_at))
@@ -331,6 +332,14 @@ def check_batch(profiles: Sequence[object]) -> None:
 def _instant(at: At) -> int:
     """At which windows are read."""
     return at.as_of if at.as_of is not None else at.known_at or 0
+
+
+def _of_people(defined: Defined) -> list[Trait]:
+    return [each for each in defined.traits if not each.signal]
+
+
+def _filled(traits: Collection[Trait]) -> list[Trait]:
+    return [each for each in traits if each.filled]
 
 
 def _plain(subjects: Sequence[Subject], traits: Collection[Trait]) -> list[State]:

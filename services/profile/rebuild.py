@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -138,9 +139,9 @@ def _end_with(parent: int) -> None:
     os.nice(10)
 
     def watch() -> None:
-        while not threading.Event().wait(PARENT_SECONDS):
-            if os.getppid() != parent:
-                os._exit(1)
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

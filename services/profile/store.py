@@ -403,6 +403,10 @@ class ProfileStore:
             found.setdefault(str(each.profile), []).append(each)
         return found
 
+    def slots_of(self, profile: str) -> list[str]:
+        """The slots of a profile; nothing is opened."""
+        return [doc["_id"] for doc in self.states.find({"profile": profile}, {"_id": 1})]
+
     def owners(self, slots: Collection[str], within: Transaction | None = None) -> dict[str, str]:
         """Slot -> profile, of those that have one."""
         if not slots:
